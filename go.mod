@@ -1,0 +1,3 @@
+module github.com/adit-overlay/adit
+
+go 1.26.3

@@ -1,0 +1,340 @@
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/lexer"
+	"github.com/goccy/go-yaml/parser"
+	"github.com/goccy/go-yaml/token"
+)
+
+// node is one value of the document: all that is left of YAML once it has been parsed.
+type node struct {
+	kind   kind
+	line   int
+	text   string  // of a scalar, as the file writes it, quotes removed
+	items  []*node // of a list
+	fields []field // of a mapping, in the order of the file, doubles included
+}
+
+type field struct {
+	key   string
+	line  int
+	value *node
+}
+
+type kind uint8
+
+const (
+	kindNull kind = iota
+	kindText
+	kindNumber
+	kindBool
+	kindList
+	kindMapping
+)
+
+// String names a node for errors. It does not repeat text, which may be a secret.
+func (n *node) String() string {
+	switch n.kind {
+	case kindText:
+		return "text"
+	case kindNumber:
+		return "the number " + n.text
+	case kindBool:
+		return n.text
+	case kindList:
+		return "a list"
+	case kindMapping:
+		return "a mapping"
+	}
+	return "nothing"
+}
+
+// flaw keeps a document from being read at all.
+type flaw struct {
+	line int
+	msg  string
+}
+
+// parseDocument turns a file into nodes. The part of YAML it takes is that of plain settings:
+// one document of mappings, lists and scalars. Anchors, tags and directives are refused before
+// the parser sees them, as are shapes on which it would take quadratic time or deep recursion.
+func parseDocument(data []byte) (*node, *flaw) {
+	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
+	data = bytes.ReplaceAll(data, []byte("\r\n"), []byte("\n"))
+	if f := checkBytes(data); f != nil {
+		return nil, f
+	}
+	tokens := lexer.Tokenize(string(data))
+	if f := checkTokens(tokens); f != nil {
+		return nil, f
+	}
+	// Keys given twice are reported by section, with both lines and all other errors.
+	file, err := parser.Parse(tokens, 0, parser.AllowDuplicateMapKey())
+	if err != nil {
+		return nil, syntaxFlaw(err)
+	}
+	var body ast.Node
+	for _, doc := range file.Docs {
+		if doc.Body == nil {
+			continue
+		}
+		if body != nil {
+			return nil, &flaw{lineOf(doc.Body), "a second document: want one document a file"}
+		}
+		body = doc.Body
+	}
+	if body == nil || body.Type() == ast.CommentType {
+		return nil, &flaw{1, "the file is empty: adit help configuration shows one to begin with"}
+	}
+	return convert(body)
+}
+
+// checkBytes refuses what no reader of the file could see.
+func checkBytes(data []byte) *flaw {
+	if len(data) > maxFile {
+		return &flaw{0, fmt.Sprintf("larger than %d bytes", maxFile)}
+	}
+	line := 1
+	indent := true
+	for i := 0; i < len(data); {
+		r, size := utf8.DecodeRune(data[i:])
+		switch {
+		case r == utf8.RuneError && size == 1:
+			return &flaw{line, "not valid UTF-8: save the file as UTF-8"}
+		case r == '\n':
+			line++
+			indent = true
+			i++
+			continue
+		case r == '\t' && indent && !blankFrom(data[i:]):
+			return &flaw{line, "a tab in the indentation: YAML wants spaces"}
+		case r < ' ' && r != '\t' || r >= 0x7f && r < 0xa0 || r == '\u2028' || r == '\u2029':
+			return &flaw{line, fmt.Sprintf("a control character (%U): remove it", r)}
+		}
+		if r != ' ' && r != '\t' {
+			indent = false
+		}
+		i += size
+	}
+	return nil
+}
+
+// blankFrom reports whether nothing but white space or a comment is left of the line.
+func blankFrom(data []byte) bool {
+	rest, _, _ := bytes.Cut(data, []byte("\n"))
+	rest = bytes.TrimLeft(rest, " \t")
+	return len(rest) == 0 || rest[0] == '#'
+}
+
+// Bounds of shape. A configuration is four levels deep and has some twenty keys a mapping.
+const (
+	maxDepth  = 20
+	maxKeys   = 200  // in one block mapping
+	maxEmpty  = 1000 // values left out, in the whole file
+	maxTokens = 1 << 20
+)
+
+// checkTokens refuses features a configuration has no use for, and shapes that the parser
+// cannot be trusted with: it recurses without bound, and is quadratic in the number of keys
+// of a block mapping and in the number of empty values.
+func checkTokens(tokens token.Tokens) *flaw {
+	if len(tokens) > maxTokens {
+		return &flaw{0, fmt.Sprintf("more than %d words and signs: too large for a configuration", maxTokens)}
+	}
+	var (
+		flow    int // open brackets
+		empty   int
+		columns []column // of the block collections around the token
+	)
+	enter := func(tk *token.Token, col int) *flaw {
+		for len(columns) > 0 && columns[len(columns)-1].at > col {
+			columns = columns[:len(columns)-1]
+		}
+		if len(columns) == 0 || columns[len(columns)-1].at < col {
+			columns = append(columns, column{at: col})
+		}
+		if len(columns) > maxDepth {
+			return &flaw{tk.Position.Line, fmt.Sprintf("nested more than %d deep", maxDepth)}
+		}
+		return nil
+	}
+	for _, tk := range tokens {
+		line := tk.Position.Line
+		switch tk.Type {
+		case token.InvalidType:
+			return &flaw{line, syntaxMessage(tk.Error)}
+		case token.AnchorType, token.AliasType, token.MergeKeyType:
+			return &flaw{line, "anchors, aliases and merge keys are not supported: write the values out"}
+		case token.TagType:
+			return &flaw{line, "tags (!) are not supported: put text that begins with ! in quotes"}
+		case token.DirectiveType:
+			return &flaw{line, "directives (%) are not supported"}
+		case token.MappingKeyType:
+			return &flaw{line, "keys marked with ? are not supported: want key: value"}
+		case token.SequenceStartType, token.MappingStartType:
+			if flow++; flow > maxDepth {
+				return &flaw{line, fmt.Sprintf("nested more than %d deep", maxDepth)}
+			}
+		case token.SequenceEndType, token.MappingEndType:
+			flow = max(flow-1, 0)
+		case token.SequenceEntryType:
+			if f := enter(tk, tk.Position.Column); f != nil {
+				return f
+			}
+			columns[len(columns)-1].keys = 0
+			if emptyAfter(tk) {
+				empty++
+			}
+		case token.MappingValueType:
+			if emptyAfter(tk) {
+				empty++
+			}
+			if flow > 0 {
+				break
+			}
+			col := tk.Position.Column
+			if tk.Prev != nil && tk.Prev.Position.Line == line {
+				col = tk.Prev.Position.Column
+			}
+			if f := enter(tk, col); f != nil {
+				return f
+			}
+			c := &columns[len(columns)-1]
+			if c.keys++; c.keys > maxKeys {
+				return &flaw{line, fmt.Sprintf("more than %d keys in one place", maxKeys)}
+			}
+		}
+		if empty > maxEmpty {
+			return &flaw{line, fmt.Sprintf("more than %d values are empty", maxEmpty)}
+		}
+	}
+	return nil
+}
+
+type column struct{ at, keys int }
+
+// emptyAfter reports whether the list entry or key that tk begins may have no value.
+func emptyAfter(tk *token.Token) bool {
+	next := tk.Next
+	for next != nil && next.Type == token.CommentType {
+		next = next.Next
+	}
+	if next == nil {
+		return true
+	}
+	switch next.Type {
+	case token.CollectEntryType, token.MappingEndType, token.SequenceEndType, token.MappingValueType,
+		token.DocumentHeaderType, token.DocumentEndType:
+		return true
+	}
+	if next.Position.Line == tk.Position.Line {
+		return false
+	}
+	begin := tk
+	if tk.Type == token.MappingValueType && tk.Prev != nil {
+		begin = tk.Prev
+	}
+	col := begin.Position.Column
+	if tk.Type == token.MappingValueType && next.Type == token.SequenceEntryType {
+		col-- // a list may begin in the column of its key
+	}
+	return next.Position.Column <= col
+}
+
+// syntaxFlaw turns an error of the parser into one line. Its Error method must not be used: it
+// draws the source, secrets included, and takes quadratic time to do so.
+func syntaxFlaw(err error) *flaw {
+	var ye yaml.Error
+	if !errors.As(err, &ye) {
+		return &flaw{0, "not valid YAML"}
+	}
+	f := &flaw{msg: syntaxMessage(ye.GetMessage())}
+	if tk := ye.GetToken(); tk != nil && tk.Position != nil {
+		f.line = tk.Position.Line
+	}
+	return f
+}
+
+func syntaxMessage(msg string) string {
+	msg, _, _ = strings.Cut(msg, "\n")
+	return "not valid YAML: " + oneLine(msg)
+}
+
+func lineOf(n ast.Node) int {
+	if tk := n.GetToken(); tk != nil && tk.Position != nil {
+		return tk.Position.Line
+	}
+	return 0
+}
+
+// convert copies an AST. Its depth is bounded by checkTokens.
+func convert(n ast.Node) (*node, *flaw) {
+	out := &node{line: lineOf(n)}
+	switch n := n.(type) {
+	case *ast.NullNode:
+		out.kind = kindNull
+	case *ast.StringNode:
+		out.kind, out.text = kindText, n.Value
+	case *ast.LiteralNode:
+		out.kind, out.text = kindText, n.Value.Value
+	case *ast.BoolNode:
+		out.kind, out.text = kindBool, n.Token.Value
+	case *ast.IntegerNode, *ast.FloatNode, *ast.InfinityNode, *ast.NanNode:
+		out.kind, out.text = kindNumber, n.GetToken().Value
+	case *ast.SequenceNode:
+		out.kind = kindList
+		for _, v := range n.Values {
+			item, f := convert(v)
+			if f != nil {
+				return nil, f
+			}
+			out.items = append(out.items, item)
+		}
+	case *ast.MappingNode:
+		out.kind = kindMapping
+		for _, v := range n.Values {
+			if f := out.appendField(v); f != nil {
+				return nil, f
+			}
+		}
+		if len(out.fields) > 0 {
+			out.line = out.fields[0].line
+		}
+	case *ast.MappingValueNode:
+		out.kind = kindMapping
+		if f := out.appendField(n); f != nil {
+			return nil, f
+		}
+		out.line = out.fields[0].line
+	default:
+		return nil, &flaw{out.line, fmt.Sprintf("a %s is not supported", strings.ToLower(n.Type().String()))}
+	}
+	return out, nil
+}
+
+func (n *node) appendField(v *ast.MappingValueNode) *flaw {
+	key, f := convert(v.Key)
+	if f != nil {
+		return f
+	}
+	if key.kind > kindBool {
+		return &flaw{key.line, "a list or a mapping cannot be a key"}
+	}
+	val, f := convert(v.Value)
+	if f != nil {
+		return f
+	}
+	if val.kind == kindNull {
+		val.line = key.line
+	}
+	n.fields = append(n.fields, field{key: key.text, line: key.line, value: val})
+	return nil
+}

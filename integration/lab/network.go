@@ -1,0 +1,158 @@
+//go:build linux
+
+package lab
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Network is one test's laboratory. Its methods are for the test's own goroutine.
+type Network struct {
+	t      testing.TB
+	label  string     // marks what this lab leaves if it is killed
+	fabric *namespace // holds every bridge, and the far end of every host's interface
+	ports  int        // numbers the interfaces in fabric
+
+	hosts    []*Host
+	switches map[string]bool
+	closers  []func() // called last to first
+}
+
+// serial tells the labs of one process apart.
+var serial atomic.Int64
+
+// New returns an empty network, which is removed when the test ends, however it ends. It first
+// removes what killed runs left. Where the process may not make network namespaces it skips the test,
+// or fails it if the environment variable CI is not empty.
+func New(t testing.TB) *Network {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		unavailable(t, "network namespaces need root")
+	}
+	sweepAbandoned()
+	fabric, err := newNamespace()
+	if err != nil {
+		unavailable(t, fmt.Sprintf("network namespaces need CAP_SYS_ADMIN and CAP_NET_ADMIN: %v", err))
+	}
+	n := &Network{
+		t:        t,
+		label:    ownOwner().String() + "-" + strconv.FormatInt(serial.Add(1), 10),
+		fabric:   fabric,
+		switches: make(map[string]bool),
+	}
+	t.Cleanup(n.close)
+	// The fabric only passes frames on; it must not speak itself.
+	n.must(fabric.sysctl("net/ipv6/conf/default/disable_ipv6", "1"))
+	n.must(fabric.sysctl("net/ipv6/conf/all/disable_ipv6", "1"))
+	return n
+}
+
+// unavailable ends a test that this machine cannot run.
+func unavailable(t testing.TB, why string) {
+	t.Helper()
+	if os.Getenv("CI") != "" {
+		t.Fatalf("lab: %s (not skipped, because CI is set)", why)
+	}
+	t.Skipf("lab: %s", why)
+}
+
+// must ends the test if err is not nil.
+func (n *Network) must(err error) {
+	if err != nil {
+		n.t.Helper()
+		n.t.Fatalf("lab: %v", err)
+	}
+}
+
+// onClose has f called when the test ends, before whatever was registered earlier.
+func (n *Network) onClose(f func()) {
+	n.closers = append(n.closers, f)
+}
+
+func (n *Network) close() {
+	for len(n.closers) > 0 {
+		last := n.closers[len(n.closers)-1]
+		n.closers = n.closers[:len(n.closers)-1]
+		last()
+	}
+	for _, h := range n.hosts {
+		// A closed TCP connection whose far end is out of reach would keep the namespace for
+		// minutes, sending its FIN again and again.
+		h.ns.sysctl("net/ipv4/tcp_orphan_retries", "1")
+		h.ns.close()
+	}
+	n.fabric.close()
+	killMarked(func(label string) bool { return label == n.label })
+}
+
+// A Switch is an Ethernet segment: what is attached to it hears each other at layer 2.
+type Switch struct {
+	n      *Network
+	name   string
+	bridge *netlink.Bridge
+}
+
+// Switch makes a segment. Names say what is meant in errors and are unique within a network.
+func (n *Network) Switch(name string) *Switch {
+	n.t.Helper()
+	if n.switches[name] {
+		n.t.Fatalf("lab: there is a switch %q already", name)
+	}
+	n.switches[name] = true
+	snooping := false // neighbour discovery would wait for a multicast querier
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = fmt.Sprintf("sw%d", len(n.switches))
+	s := &Switch{n: n, name: name, bridge: &netlink.Bridge{LinkAttrs: attrs, MulticastSnooping: &snooping}}
+	n.wrap(n.fabric.LinkAdd(s.bridge), "making switch %s", name)
+	n.wrap(n.fabric.LinkSetUp(s.bridge), "starting switch %s", name)
+	return s
+}
+
+// wrap ends the test if err is not nil, saying what was being done.
+func (n *Network) wrap(err error, format string, args ...any) {
+	if err != nil {
+		n.t.Helper()
+		n.t.Fatalf("lab: %s: %v", fmt.Sprintf(format, args...), err)
+	}
+}
+
+// port returns a new name for an interface of the fabric.
+func (n *Network) port() string {
+	n.ports++
+	return "p" + strconv.Itoa(n.ports)
+}
+
+// TempDir returns a new directory owned by the user u (the zero User is root) that u can reach, unlike
+// t.TempDir. It is removed when the test ends.
+func (n *Network) TempDir(u User) string {
+	n.t.Helper()
+	dir, err := os.MkdirTemp("", dirPrefix+n.label+"-")
+	n.must(err)
+	n.onClose(func() { os.RemoveAll(dir) })
+	n.must(os.Chown(dir, int(u.UID), int(u.GID)))
+	return dir
+}
+
+// missing turns the error of a kernel without a feature into a sentence that names it, and
+// ends the test as any machine that cannot run it would.
+func (n *Network) missing(err error, feature, modules string) {
+	if err == nil {
+		return
+	}
+	n.t.Helper()
+	text := err.Error()
+	for _, e := range []unix.Errno{unix.ENOENT, unix.EOPNOTSUPP, unix.EPROTONOSUPPORT, unix.EAFNOSUPPORT, unix.EINVAL} {
+		if strings.HasSuffix(text, e.Error()) { // netlink libraries do not all wrap
+			unavailable(n.t, fmt.Sprintf("this kernel has no %s (modules %s): %v", feature, modules, err))
+		}
+	}
+	n.t.Fatalf("lab: %s: %v", feature, err)
+}

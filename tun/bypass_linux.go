@@ -30,7 +30,11 @@ func (b *bypass) add(addresses []netip.Addr) error {
 		if !ok {
 			continue
 		}
-		if err := b.h.RouteAdd(&route); err != nil {
+		err := b.h.RouteAdd(&route)
+		if errors.Is(err, unix.EEXIST) {
+			continue // somebody's host route, which does as well and is not ours to remove
+		}
+		if err != nil {
 			return fmt.Errorf("add bypass route to %v: %w", a, permission(err))
 		}
 		b.made = append(b.made, route)

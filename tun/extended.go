@@ -10,10 +10,14 @@ import (
 // TCP flags that belong to the last segment of a super-packet.
 const tcpFINandPSH = 0x01 | 0x08
 
+// maxCopiedHeaders limits the memory for the headers of one super-packet's segments. The longest headers
+// before the smallest segments that TCP makes of 64 KB remain below it.
+const maxCopiedHeaders = 1 << 20
+
 // cutExtended adds to b the segments of the IPv6 super-packet ip, which has extension headers
 // before its TCP header at o.Transport, as ordinary packets with complete checksums. Each has headers of its own and
-// borrows its payload from ip. This is for the rare sender that sets IPv6 options on a TCP socket; newer
-// kernels cut such super-packets themselves.
+// borrows its payload from ip. Such come from the rare sender that sets IPv6 options on a TCP
+// socket, whose connection would not get on at all if they were dropped.
 func cutExtended(b *packet.Batch, ip []byte, o packet.Offload) {
 	header, payload := ip[:o.Header], ip[o.Header:]
 	// Extension headers may change what the pseudo-header says (a routing header does), so the sum the kernel made is

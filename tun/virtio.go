@@ -173,6 +173,9 @@ func decodeSuper(h virtioHeader, ip []byte) (packet.Offload, error) {
 	}
 	switch {
 	case extended && o.Super():
+		if segments := (len(ip)-header)/o.Segment + 1; segments*header > maxCopiedHeaders {
+			return packet.Offload{}, errGSOHeader
+		}
 		return o, errExtension
 	case extended:
 		complete(ip, transport, transport+tcpChecksum)

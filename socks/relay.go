@@ -1,0 +1,218 @@
+package socks
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+const (
+	// restBuffer is what each direction of a connection holds while it has
+	// nothing, or little at a time, to carry.
+	restBuffer = 4 << 10
+
+	// burstBuffer is lent to a direction while data fills it; fewer, larger
+	// reads and writes are what bulk transfer gains from.
+	burstBuffer = 256 << 10
+
+	// maxBursts bounds the buffers lent at one time (64 MB), since a reader
+	// that stalls keeps its own. Beyond it, directions make do with
+	// restBuffer.
+	maxBursts = 256
+
+	// burstLinger is how long a direction that has gone quiet may keep its
+	// large buffer.
+	burstLinger = 100 * time.Millisecond
+)
+
+// relay carries bytes between a client and its target until both directions
+// have ended or one has failed.
+//
+// The end of one direction's stream is passed on by CloseWrite and leaves the
+// other direction running. An error in either ends both, with a reset.
+type relay struct {
+	s              *Server
+	client, target net.Conn
+	idle           *idleWatch
+	abortOnce      sync.Once
+}
+
+// relay runs until the connection is over, and leaves both sides closed.
+// early is what the client already sent beyond its request.
+func (s *Server) relay(c *client, early []byte, t *target) {
+	r := &relay{s: s, client: c.Conn, target: t.Conn}
+	r.idle = watchIdle(s.idleTimeout(), r.idleTooLong)
+	var up sync.WaitGroup
+	up.Go(func() { r.carry(r.target, r.client, early, &s.counters.bytesToTarget) })
+	r.carry(r.client, r.target, nil, &s.counters.bytesToClient)
+	up.Wait()
+	r.idle.stop()
+	c.Conn.Close()
+	t.Close()
+}
+
+// carry runs one direction, the end of its stream included.
+func (r *relay) carry(dst, src net.Conn, early []byte, moved *atomic.Uint64) {
+	c := &carrier{relay: r, dst: dst, src: src, moved: moved}
+	err := c.write(early)
+	if err == nil {
+		err = c.run()
+	}
+	if err == io.EOF {
+		err = closeWrite(dst)
+	}
+	if err != nil {
+		r.abort(err)
+	}
+}
+
+// closeWrite tells conn's other end that no more will come.
+func closeWrite(conn net.Conn) error {
+	if cw, ok := conn.(interface{ CloseWrite() error }); ok {
+		return cw.CloseWrite()
+	}
+	// There is no way to say so, and the other end may wait for it for ever.
+	return conn.Close()
+}
+
+// abort ends both directions after an error in one.
+func (r *relay) abort(err error) {
+	r.abortOnce.Do(func() {
+		if errors.Is(err, net.ErrClosed) || errors.Is(err, io.ErrClosedPipe) {
+			// Closed from our side: by Server.Close, which has sent the
+			// resets, or by closeWrite, which means no failure.
+			r.client.Close()
+			r.target.Close()
+			return
+		}
+		r.s.counters.broken.Add(1)
+		r.s.logger.Debug("proxy connection broke", "client", r.client.RemoteAddr(), "err", err)
+		reset(r.client)
+		reset(r.target)
+	})
+}
+
+func (r *relay) idleTooLong() {
+	r.abortOnce.Do(func() {
+		r.s.counters.idle.Add(1)
+		reset(r.client)
+		reset(r.target)
+	})
+}
+
+// carrier is one direction of a relay; only its goroutine touches it.
+type carrier struct {
+	*relay
+	dst, src net.Conn
+	moved    *atomic.Uint64
+}
+
+func (c *carrier) write(b []byte) error {
+	if len(b) == 0 {
+		return nil
+	}
+	c.idle.touch()
+	n, err := c.dst.Write(b)
+	c.moved.Add(uint64(n))
+	c.idle.touch()
+	return err
+}
+
+// run copies with the small buffer, and with a large one whenever a read has
+// filled the small. The error at the end of the stream is io.EOF.
+func (c *carrier) run() error {
+	rest := make([]byte, restBuffer)
+	for {
+		n, err := c.src.Read(rest)
+		if werr := c.write(rest[:n]); werr != nil {
+			return werr
+		}
+		if err == nil && n == len(rest) {
+			err = c.burst()
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// burst copies with a large buffer for as long as there is enough to carry. It
+// returns nil when the small buffer will do again.
+//
+// A read that blocks would keep the buffer, so reads have a deadline here. It
+// is moved only when it has passed, which costs nothing while data flows.
+func (c *carrier) burst() error {
+	buf := c.s.bursts.get()
+	if buf == nil {
+		return nil
+	}
+	defer c.s.bursts.put(buf)
+	if c.src.SetReadDeadline(time.Now().Add(burstLinger)) != nil {
+		return nil
+	}
+	defer c.src.SetReadDeadline(time.Time{}) // an error shows at the next read
+
+	moved := false
+	for {
+		n, err := c.src.Read(*buf)
+		if werr := c.write((*buf)[:n]); werr != nil {
+			return werr
+		}
+		switch {
+		case err != nil && !deadlinePassed(err):
+			return err
+		case err == nil && n < restBuffer:
+			return nil
+		case err == nil:
+			moved = true
+		case !moved:
+			return nil
+		default:
+			moved = false
+			if c.src.SetReadDeadline(time.Now().Add(burstLinger)) != nil {
+				return nil
+			}
+		}
+	}
+}
+
+// deadlinePassed tells the deadline set here from a connection that timed
+// out by itself, which also calls itself a timeout but will not come back.
+func deadlinePassed(err error) bool {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return true
+	}
+	var t net.Error
+	return errors.As(err, &t) && t.Timeout() && !errors.Is(err, syscall.ETIMEDOUT)
+}
+
+// burstBuffers lends out large buffers, a bounded number at a time; those not
+// in use are left to the garbage collector.
+type burstBuffers struct {
+	slots chan struct{}
+	free  sync.Pool // of *[]byte
+}
+
+// get returns nil when too many are lent out.
+func (b *burstBuffers) get() *[]byte {
+	select {
+	case b.slots <- struct{}{}:
+	default:
+		return nil
+	}
+	if buf, ok := b.free.Get().(*[]byte); ok {
+		return buf
+	}
+	buf := make([]byte, burstBuffer)
+	return &buf
+}
+
+func (b *burstBuffers) put(buf *[]byte) {
+	b.free.Put(buf)
+	<-b.slots
+}

@@ -1,0 +1,151 @@
+package netstack
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"time"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
+)
+
+// Defaults of [Config].
+const (
+	DefaultMTU            = 1400
+	DefaultGSOMaxSegments = 45
+
+	// minMTU is what IPv6 asks of every link (RFC 8200, section 5).
+	minMTU = 1280
+	maxMTU = 65000
+
+	// maxSuperPacket bounds a super-packet with its headers: the IP length field has 16 bits.
+	maxSuperPacket = 65000
+)
+
+// Config says what a [Stack] is to be. Only Addresses is required.
+type Config struct {
+	// Addresses are the overlay addresses of this peer. Their prefix lengths play no part here:
+	// everything leaves by the device, and its reader decides where it goes.
+	Addresses []netip.Prefix
+
+	// MTU of the overlay in bytes, 1280 to 65000. Zero is DefaultMTU.
+	MTU int
+
+	// GSOMaxSegments is the most segments one super-packet holds, 1 to 64. Zero is
+	// DefaultGSOMaxSegments.
+	GSOMaxSegments int
+
+	// Advertise lists networks of the host that other peers may open connections into. Empty: the
+	// host is never dialled.
+	Advertise []netip.Prefix
+
+	// Host is how advertised networks are reached.
+	Host Host
+
+	// Limits bound what others may make this stack hold.
+	Limits Limits
+
+	// Logger gets what an operator should know; nil discards it.
+	Logger *slog.Logger
+
+	clock tcpip.Clock // nil: the real one
+}
+
+// Host opens the far side of connections into advertised networks. A nil field is the
+// standard behaviour.
+type Host struct {
+	// Dial opens a connection; network is "tcp" or "udp", address an IP literal with a port. Nil
+	// is a net.Dialer. A TCP connection should have a CloseWrite method, as *net.TCPConn
+	// has; without one, half-close is not passed on.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+
+	// Echo sends one ICMP echo request and returns when it was answered. Nil uses the
+	// unprivileged ICMP sockets of the system, where it lets the process have them.
+	Echo func(ctx context.Context, address netip.Addr, payload []byte) error
+}
+
+// Limits bound the resources spent on behalf of other peers. Zero fields take the defaults given.
+type Limits struct {
+	Dials          int           // TCP dials to the host in progress; 1024
+	DialsPerSource int           // the same, for one overlay source address; 128
+	Flows          int           // UDP flows to the host; 1024
+	FlowsPerSource int           // the same, for one overlay source address; 256
+	FlowIdle       time.Duration // a UDP flow ends after so long without a datagram; 1 minute
+	DialTimeout    time.Duration // for the host to answer, and then for the near side; 10 seconds
+	Echoes         int           // echo requests to the host in progress; 64
+}
+
+func (l Limits) withDefaults() Limits {
+	for _, f := range []struct {
+		field *int
+		value int
+	}{
+		{&l.Dials, 1024}, {&l.DialsPerSource, 128},
+		{&l.Flows, 1024}, {&l.FlowsPerSource, 256},
+		{&l.Echoes, 64},
+	} {
+		if *f.field <= 0 {
+			*f.field = f.value
+		}
+	}
+	if l.FlowIdle <= 0 {
+		l.FlowIdle = time.Minute
+	}
+	if l.DialTimeout <= 0 {
+		l.DialTimeout = 10 * time.Second
+	}
+	return l
+}
+
+// resolve checks c and fills in defaults. The error names the field.
+func (c Config) resolve() (Config, error) {
+	if len(c.Addresses) == 0 {
+		return c, errors.New("netstack: Addresses: at least one is required")
+	}
+	for i, p := range c.Addresses {
+		if !p.IsValid() || !unicast(p.Addr()) || p.Addr().Zone() != "" {
+			return c, fmt.Errorf("netstack: Addresses[%d]: %v is no unicast address with a prefix length", i, p)
+		}
+		if p.Addr().Is4In6() {
+			return c, fmt.Errorf("netstack: Addresses[%d]: %v is an IPv4 address in IPv6 form; write it as IPv4", i, p)
+		}
+	}
+	if c.MTU == 0 {
+		c.MTU = DefaultMTU
+	}
+	if c.MTU < minMTU || c.MTU > maxMTU {
+		return c, fmt.Errorf("netstack: MTU: %d is not within %d and %d", c.MTU, minMTU, maxMTU)
+	}
+	if c.GSOMaxSegments == 0 {
+		c.GSOMaxSegments = DefaultGSOMaxSegments
+	}
+	if c.GSOMaxSegments < 1 || c.GSOMaxSegments > 64 {
+		return c, fmt.Errorf("netstack: GSOMaxSegments: %d is not within 1 and 64", c.GSOMaxSegments)
+	}
+	for i, p := range c.Advertise {
+		if !p.IsValid() || p.Addr().Is4In6() {
+			return c, fmt.Errorf("netstack: Advertise[%d]: %v is no prefix", i, p)
+		}
+	}
+	c.Limits = c.Limits.withDefaults()
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Host.Dial == nil {
+		c.Host.Dial = new(net.Dialer).DialContext
+	}
+	if c.Host.Echo == nil {
+		c.Host.Echo = hostEcho
+	}
+	return c, nil
+}
+
+// unicast reports whether a may be the address of one machine on a network that is more than
+// one link.
+func unicast(a netip.Addr) bool {
+	return a.IsValid() && !a.IsUnspecified() && !a.IsLoopback() && !a.IsMulticast() &&
+		!a.IsLinkLocalUnicast() && a != netip.AddrFrom4([4]byte{255, 255, 255, 255})
+}

@@ -1,0 +1,163 @@
+package netstack
+
+import (
+	"context"
+	"errors"
+	"net"
+	"syscall"
+	"time"
+
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+	"gvisor.dev/gvisor/pkg/waiter"
+)
+
+// handleTCP is asked by the stack about segments that belong to no endpoint. False lets it answer RST.
+func (f *forwards) handleTCP(id stack.TransportEndpointID, pkt *stack.PacketBuffer) bool {
+	if !f.allowed(addrOf(id.LocalAddress)) {
+		return f.s.isOwn(addrOf(id.LocalAddress)) == false
+	}
+	source := addrOf(id.RemoteAddress)
+
+	f.mu.Lock()
+	if _, again := f.dialling[id]; again || f.ended {
+		f.mu.Unlock()
+		return true // a SYN sent again while the host is being dialled
+	}
+	f.mu.Unlock()
+	if !f.dials.take(source) {
+		f.s.stats.dialsLimited.Add(1)
+		return true
+	}
+	f.mu.Lock()
+	if _, again := f.dialling[id]; again || f.ended {
+		f.mu.Unlock()
+		f.dials.release(source)
+		return true
+	}
+	f.dialling[id] = struct{}{}
+	f.running.Add(1)
+	f.mu.Unlock()
+
+	if !f.tcp.HandlePacket(id, pkt) {
+		f.settled(id) // no SYN: nothing was started
+		f.running.Done()
+		return false
+	}
+	return true
+}
+
+// settled ends what handleTCP began for a connection, except that it is running.
+func (f *forwards) settled(id stack.TransportEndpointID) {
+	f.mu.Lock()
+	delete(f.dialling, id)
+	f.mu.Unlock()
+	f.dials.release(addrOf(id.RemoteAddress))
+}
+
+// forwardTCP serves one connection, on a goroutine the forwarder started.
+func (f *forwards) forwardTCP(r *tcp.ForwarderRequest) {
+	defer f.running.Done()
+	near, far := f.joinTCP(r)
+	if near == nil {
+		return
+	}
+	f.s.stats.forwarded.Add(1)
+	splice(f.ctx, near, far)
+}
+
+// joinTCP dials the host and then lets the near side in. Without success it returns nil, and near side knows
+// what it should.
+func (f *forwards) joinTCP(r *tcp.ForwarderRequest) (*tcpConn, net.Conn) {
+	id := r.ID()
+	defer f.settled(id)
+	far, err := f.dialHost("tcp", localAddr(id).String())
+	if err != nil {
+		refused := isRefusal(err)
+		if refused {
+			f.s.stats.dialRefused.Add(1)
+		} else {
+			f.s.stats.dialSilent.Add(1)
+		}
+		f.s.log.Debug("dial into advertised network", "from", remoteAddr(id), "to", localAddr(id), "err", err)
+		r.Complete(refused)
+		return nil, nil
+	}
+
+	// The handshake takes as long as the near side likes; the stack gives it two minutes.
+	wq := new(waiter.Queue)
+	abort := func() {
+		if ep := f.find(id); ep != nil {
+			ep.Abort()
+		}
+	}
+	patience := time.AfterFunc(f.s.cfg.Limits.DialTimeout, abort)
+	defer patience.Stop()
+	ep, terr := r.CreateEndpoint(wq)
+	if terr != nil {
+		f.s.stats.nearFailed.Add(1)
+		r.Complete(false)
+		far.Close()
+		return nil, nil
+	}
+	r.Complete(false)
+	return newTCPConn(f.s, wq, ep), far
+}
+
+func (f *forwards) dialHost(network, address string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(f.ctx, f.s.cfg.Limits.DialTimeout)
+	defer cancel()
+	return f.s.cfg.Host.Dial(ctx, network, address)
+}
+
+// isRefusal reports whether err says that a connection cannot be had, rather than that nobody answered
+// or that this host is short of something.
+func isRefusal(err error) bool {
+	for _, e := range []error{
+		syscall.ECONNREFUSED, syscall.ECONNRESET, syscall.EHOSTUNREACH, syscall.ENETUNREACH,
+		syscall.EACCES, syscall.EPERM,
+	} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return isSystemRefusal(err)
+}
+
+// wait ends all forwarding and returns when it has ended. Dials end with the context, copying too. A
+// handshake with the near side can only be aborted, and only once its endpoint is registered:
+// hence again until all is over.
+func (f *forwards) wait() {
+	f.mu.Lock()
+	f.ended = true
+	f.mu.Unlock()
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		f.running.Wait()
+	}()
+	again := time.NewTicker(5 * time.Millisecond)
+	defer again.Stop()
+	for {
+		f.abortHandshakes()
+		select {
+		case <-over:
+			return
+		case <-again.C:
+		}
+	}
+}
+
+func (f *forwards) abortHandshakes() {
+	f.mu.Lock()
+	ids := make([]stack.TransportEndpointID, 0, len(f.dialling))
+	for id := range f.dialling {
+		ids = append(ids, id)
+	}
+	f.mu.Unlock()
+	for _, id := range ids {
+		if ep := f.find(id); ep != nil {
+			ep.Abort()
+		}
+	}
+}

@@ -1,0 +1,176 @@
+package netstack
+
+import (
+	"encoding/binary"
+	"errors"
+	"net"
+	"net/netip"
+
+	"gvisor.dev/gvisor/pkg/buffer"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+
+	"github.com/adit-overlay/adit/packet"
+)
+
+// Errors of Deliver. The packet was dropped and counted; the next may be fine.
+var (
+	errMalformed  = errors.New("netstack: malformed packet")
+	errOwnSource  = errors.New("netstack: packet from this peer's own address")
+	errNotForHere = errors.New("netstack: packet for an address that is neither this peer's nor advertised")
+)
+
+// maxLend is the longest packet there can be.
+const maxLend = 65535
+
+// inlet is one goroutine's way into the stack.
+type inlet struct {
+	s    *Stack
+	view *buffer.View // lent, or kept from a packet that was copied out of it
+}
+
+// Inlet returns a new way into the stack, for one goroutine. What its Lend returns is the
+// memory the stack then keeps, so that payload is not copied until a reader takes it.
+func (s *Stack) Inlet() packet.Inlet { return &inlet{s: s} }
+
+// Lend implements [packet.Inlet].
+func (in *inlet) Lend(n int) []byte {
+	n = min(max(n, 0), maxLend)
+	if in.view != nil && (in.view.Size() < n || in.view.Size() > 2*n) {
+		in.view.Release()
+		in.view = nil
+	}
+	if in.view == nil {
+		in.view = buffer.NewViewSize(n)
+	}
+	return in.view.AsSlice()[:n]
+}
+
+// Deliver implements [packet.Inlet]. Packets whose checksums are neither partial nor verified are
+// verified by the stack, fragments after they were put together again; one that proves wrong is
+// dropped and counted in Stats, and Deliver does not learn of it.
+func (in *inlet) Deliver(n int, o packet.Offload) error {
+	if in.view == nil || n < 0 || n > in.view.Size() {
+		return errMalformed
+	}
+	s := in.s
+	s.gate.RLock()
+	defer s.gate.RUnlock()
+	if s.closed {
+		return net.ErrClosed
+	}
+
+	b := in.view.AsSlice()[:n]
+	d, ok := parseDatagram(b)
+	if !ok {
+		s.stats.malformed.Add(1)
+		return errMalformed
+	}
+	if s.isOwn(d.src) {
+		s.stats.ownSource.Add(1)
+		return errOwnSource
+	}
+	if !s.isOwn(d.dst) {
+		if s.forwards == nil || !s.forwards.allowed(d.dst) {
+			s.stats.notForHere.Add(1)
+			return errNotForHere
+		}
+		if s.forwards.takesEcho(d) {
+			return nil
+		}
+		if d.isSYN() {
+			s.forwards.reopen(d)
+		}
+	}
+	d.widenUnreachable()
+
+	pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithView(in.give(n))})
+	pkt.NetworkProtocolNumber = protocolOf(d.dst)
+	if d.plain && (o.Checksum != packet.ChecksumComplete || o.Super()) {
+		s.trusted.inject(pkt)
+	} else {
+		s.verifying.inject(pkt)
+	}
+	pkt.DecRef()
+	return nil
+}
+
+// give hands over the first n bytes of the lent view. The stack accounts a packet by its bytes, not
+// by the memory behind it, so that a short packet must not keep a long view alive: it is
+// copied, and the view is lent again.
+func (in *inlet) give(n int) *buffer.View {
+	if 2*n < in.view.Size() {
+		return buffer.NewViewWithData(in.view.AsSlice()[:n])
+	}
+	v := in.view
+	in.view = nil
+	v.CapLength(n)
+	return v
+}
+
+// A datagram is what must be known of a received packet before the stack has it.
+type datagram struct {
+	b        []byte // the whole packet
+	src, dst netip.Addr
+	protocol uint8
+	header   int  // length of the IP header, without extension headers
+	plain    bool // neither a fragment, nor with extension headers whose end is not known
+}
+
+// parseDatagram reads the addresses of b. Everything else is left for the stack to judge.
+func parseDatagram(b []byte) (d datagram, ok bool) {
+	d.b = b
+	switch {
+	case len(b) >= header.IPv4MinimumSize && b[0]>>4 == 4:
+		const moreFragments, offset = 0x2000, 0x1fff
+		d.header = int(b[0]&15) * 4
+		if d.header < header.IPv4MinimumSize || d.header > len(b) {
+			return d, false
+		}
+		d.protocol = b[9]
+		d.plain = binary.BigEndian.Uint16(b[6:])&(moreFragments|offset) == 0
+		d.src = netip.AddrFrom4([4]byte(b[12:16]))
+		d.dst = netip.AddrFrom4([4]byte(b[16:20]))
+		return d, true
+	case len(b) >= header.IPv6MinimumSize && b[0]>>4 == 6:
+		d.header = header.IPv6MinimumSize
+		d.protocol = b[6]
+		switch d.protocol {
+		case uint8(header.TCPProtocolNumber), uint8(header.UDPProtocolNumber), uint8(header.ICMPv6ProtocolNumber):
+			d.plain = true
+		}
+		d.src = netip.AddrFrom16([16]byte(b[8:24]))
+		d.dst = netip.AddrFrom16([16]byte(b[24:40]))
+		return d, !d.src.Is4In6() && !d.dst.Is4In6()
+	}
+	return d, false
+}
+
+// payload returns what follows the IP header.
+func (d *datagram) payload() []byte { return d.b[d.header:] }
+
+// isSYN reports whether d asks for a new TCP connection.
+func (d *datagram) isSYN() bool {
+	t := d.payload()
+	return d.plain && d.protocol == uint8(header.TCPProtocolNumber) && len(t) >= header.TCPMinimumSize &&
+		t[13]&(uint8(header.TCPFlagSyn|header.TCPFlagAck|header.TCPFlagRst)) == uint8(header.TCPFlagSyn)
+}
+
+// widenUnreachable changes an ICMPv6 Destination Unreachable whose code the stack ignores (all but 0, no
+// route, and 4, port unreachable; RFC 4443, section 3.1) to code 0, so that a dial it
+// concerns fails at once. The checksum is brought up to date as RFC 1624 says: a wrong one stays wrong.
+func (d *datagram) widenUnreachable() {
+	m := d.payload()
+	if !d.plain || d.protocol != uint8(header.ICMPv6ProtocolNumber) || len(m) < header.ICMPv6MinimumSize {
+		return
+	}
+	if header.ICMPv6Type(m[0]) != header.ICMPv6DstUnreachable ||
+		m[1] == byte(header.ICMPv6NetworkUnreachable) || m[1] == byte(header.ICMPv6PortUnreachable) {
+		return
+	}
+	sum := uint32(^binary.BigEndian.Uint16(m[2:])) + uint32(^uint16(m[1]))
+	m[1] = byte(header.ICMPv6NetworkUnreachable)
+	sum = sum&0xffff + sum>>16
+	sum = sum&0xffff + sum>>16
+	binary.BigEndian.PutUint16(m[2:], ^uint16(sum))
+}

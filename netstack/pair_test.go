@@ -1,0 +1,123 @@
+package netstack
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/adit-overlay/adit/packet"
+)
+
+// Overlay addresses of the two ends of a pair.
+const (
+	addrA, addrB   = "10.9.0.2", "10.9.0.3"
+	addrA6, addrB6 = "fd00:9::2", "fd00:9::3"
+)
+
+// A pair is two stacks back to back, joined by pumps that carry packets and super-packets whole.
+type pair struct {
+	a, b *Stack
+	stop func() // closes both and waits for the pumps
+}
+
+type pairOption struct {
+	a, b  func(*Config)
+	alter func(toB bool, p []byte, o *packet.Offload) bool // false drops
+}
+
+func newPair(t testing.TB, opt pairOption) *pair {
+	t.Helper()
+	mk := func(v4, v6 string, set func(*Config)) *Stack {
+		cfg := Config{Addresses: []netip.Prefix{netip.MustParsePrefix(v4 + "/24"), netip.MustParsePrefix(v6 + "/64")}}
+		if set != nil {
+			set(&cfg)
+		}
+		s, err := New(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	p := &pair{a: mk(addrA, addrA6, opt.a), b: mk(addrB, addrB6, opt.b)}
+	var pumps sync.WaitGroup
+	pump := func(from, to *Stack, toB bool) {
+		var batch packet.Batch
+		in := to.Inlet()
+		for {
+			if err := from.Read(&batch); err != nil {
+				if !errors.Is(err, net.ErrClosed) {
+					t.Errorf("Read: %v", err)
+				}
+				return
+			}
+			for i := range batch.Packets {
+				pkt := &batch.Packets[i]
+				b := in.Lend(pkt.Len())[:0]
+				for _, piece := range pkt.Pieces {
+					b = append(b, piece...)
+				}
+				o := pkt.Offload
+				if opt.alter != nil && !opt.alter(toB, b, &o) {
+					continue
+				}
+				in.Deliver(len(b), o)
+			}
+		}
+	}
+	pumps.Go(func() { pump(p.a, p.b, true) })
+	pumps.Go(func() { pump(p.b, p.a, false) })
+	p.stop = sync.OnceFunc(func() {
+		p.a.Close()
+		p.b.Close()
+		pumps.Wait()
+	})
+	t.Cleanup(p.stop)
+	return p
+}
+
+// dial connects from s, and fails the test if it cannot.
+func dial(t testing.TB, s *Stack, network, address string) net.Conn {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	c, err := s.DialContext(ctx, network, address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+func listen(t testing.TB, s *Stack, network, address string) net.Listener {
+	t.Helper()
+	l, err := s.Listen(network, address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	return l
+}
+
+// join returns both ends of a TCP connection from a to b.
+func join(t testing.TB, p *pair, host string) (near, far net.Conn) {
+	t.Helper()
+	l := listen(t, p.b, "tcp", net.JoinHostPort(host, "0"))
+	defer l.Close()
+	near = dial(t, p.a, "tcp", l.Addr().String())
+	far, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { far.Close() })
+	return near, far
+}
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m)
+}

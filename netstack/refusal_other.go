@@ -1,0 +1,5 @@
+//go:build !windows
+
+package netstack
+
+func isSystemRefusal(error) bool { return false }

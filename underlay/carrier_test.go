@@ -2,8 +2,15 @@ package underlay_test
 
 import (
 	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"math/big"
+	"net"
 	"net/netip"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -81,4 +88,75 @@ func TestMemory(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestStream(t *testing.T) {
+	for _, kind := range []struct {
+		name string
+		open func(t *testing.T) (a, b net.Conn)
+	}{
+		{"pipe", func(*testing.T) (a, b net.Conn) { return net.Pipe() }},
+		{"TCP", tcpPipe},
+		{"TLS", tlsPipe},
+	} {
+		t.Run(kind.name, func(t *testing.T) {
+			underlaytest.Run(t, func(t *testing.T) underlaytest.Ends {
+				a, b := kind.open(t)
+				e := underlaytest.Ends{
+					A: underlay.NewStream(a, underlay.Config{}),
+					B: underlay.NewStream(b, underlay.Config{}),
+				}
+				t.Cleanup(func() {
+					e.A.Close()
+					e.B.Close()
+				})
+				return e
+			})
+		})
+	}
+}
+
+func tcpPipe(t *testing.T) (a, b net.Conn) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if a, err = net.Dial("tcp", l.Addr().String()); err != nil {
+		t.Fatal(err)
+	}
+	if b, err = l.Accept(); err != nil {
+		t.Fatal(err)
+	}
+	return a, b
+}
+
+// tlsPipe does not wait for the handshake, which the carriers' reading and writing does.
+func tlsPipe(t *testing.T) (a, b net.Conn) {
+	t.Helper()
+	public, private, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1),
+		DNSNames:     []string{"b.example"},
+		NotBefore:    time.Unix(0, 0),
+		NotAfter:     time.Date(2999, 1, 1, 0, 0, 0, 0, time.UTC),
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, public, private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaf, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AddCert(leaf)
+	a, b = tcpPipe(t)
+	a = tls.Client(a, &tls.Config{RootCAs: roots, ServerName: "b.example"})
+	b = tls.Server(b, &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: private}}})
+	return a, b
 }

@@ -46,6 +46,6 @@ func (c Config) withDefaults() Config {
 	if c.Queue <= 0 {
 		c.Queue = defaultQueue
 	}
-	c.Queue = max(c.Queue, 2+MaxMessage)
+	c.Queue = max(c.Queue, frameHeader+MaxMessage)
 	return c
 }

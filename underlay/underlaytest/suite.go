@@ -195,7 +195,7 @@ func testBothDirections(t *testing.T, e Ends) {
 
 func testSeveralAddresses(t *testing.T, e Ends) {
 	if e.C == nil {
-		t.SkipNow() // a carrier between two ends has one address to send to
+		return // between two ends there is one address to send to
 	}
 	var ms []underlay.Message
 	var toB, toC [][]byte

@@ -71,29 +71,38 @@ func (v value) network(example string) (netip.Prefix, bool) {
 			p, m, p.Addr(), p.Addr().BitLen())
 		return netip.Prefix{}, false
 	}
-	// 0.0.0.0/0 and ::/0 are all that may begin with the unspecified address.
-	if why := unfit(p.Addr()); why != "" && p.Bits() != 0 {
-		v.wrong("%s is %s, which no peer can own", p, why)
-		return netip.Prefix{}, false
+	for _, r := range special {
+		if r.net.Bits() <= p.Bits() && r.net.Contains(p.Addr()) {
+			v.wrong("%s is %s: want the addresses of other hosts", p, r.what)
+			return netip.Prefix{}, false
+		}
 	}
 	return p, true
 }
 
+// special are the addresses that mean no single host, or none that another could reach.
+var special = []struct {
+	net  netip.Prefix
+	what string
+}{
+	{netip.MustParsePrefix("0.0.0.0/8"), "no host's address"},
+	{netip.MustParsePrefix("127.0.0.0/8"), "a loopback address"},
+	{netip.MustParsePrefix("169.254.0.0/16"), "a link-local address"},
+	{netip.MustParsePrefix("224.0.0.0/4"), "a multicast address"},
+	{netip.MustParsePrefix("240.0.0.0/4"), "a reserved address"},
+	{netip.MustParsePrefix("::/128"), "no host's address"},
+	{netip.MustParsePrefix("::1/128"), "a loopback address"},
+	{netip.MustParsePrefix("::ffff:0:0/96"), "an IPv4 address mapped into IPv6"},
+	{netip.MustParsePrefix("fe80::/10"), "a link-local address"},
+	{netip.MustParsePrefix("ff00::/8"), "a multicast address"},
+}
+
 // unfit says why a cannot be the address of a host in the overlay; empty: it can.
 func unfit(a netip.Addr) string {
-	switch {
-	case a.Is4In6():
-		return "an IPv4 address mapped into IPv6"
-	case a.IsUnspecified() || a.Is4() && a.As4()[0] == 0:
-		return "no host's address"
-	case a.IsLoopback() || a.Is4() && a.As4()[0] == 127:
-		return "a loopback address"
-	case a.IsMulticast():
-		return "a multicast address"
-	case a.IsLinkLocalUnicast():
-		return "a link-local address"
-	case a.Is4() && a.As4()[0] >= 240:
-		return "a reserved address"
+	for _, r := range special {
+		if r.net.Contains(a) {
+			return r.what
+		}
 	}
 	return ""
 }
@@ -168,12 +177,11 @@ func hostName(s string) bool {
 // CheckListen reports what keeps s from being where a socket can be opened: host:port, where
 // the host may be empty (all addresses) or a literal address, and port 0 means any free port.
 func CheckListen(s string) error {
-	_, err := parseListen(s)
+	_, err := parseListen(s, "want such as :5040, 0.0.0.0:5040 or [::]:5040")
 	return err
 }
 
-func parseListen(s string) (netip.AddrPort, error) {
-	const want = "want such as :5040, 0.0.0.0:5040 or [::]:5040"
+func parseListen(s, want string) (netip.AddrPort, error) {
 	host, port, err := net.SplitHostPort(s)
 	if err != nil {
 		return netip.AddrPort{}, fmt.Errorf("%s is not a place to listen: %s", quote(s), want)

@@ -269,6 +269,9 @@ func readOpen(f *os.File, max int64) ([]byte, error) {
 
 // reason drops the operation and the path from an error of package os: both are told already.
 func reason(err error) string {
+	if errors.Is(err, fs.ErrNotExist) {
+		return "there is no such file" // on every system alike
+	}
 	var pe *fs.PathError
 	if errors.As(err, &pe) {
 		err = pe.Err

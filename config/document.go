@@ -263,8 +263,25 @@ func syntaxFlaw(err error) *flaw {
 	return f
 }
 
+// syntaxMessage puts what the parser says most often into words for people who do not know YAML.
 func syntaxMessage(msg string) string {
 	msg, _, _ = strings.Cut(msg, "\n")
+	switch msg {
+	case "non-map value is specified":
+		msg = "want a key, a colon and a value here"
+	case "value is not allowed in this context":
+		msg = "this does not belong here: look at the indentation"
+	case "mapping value is not allowed in this context":
+		msg = "a second colon in one line: put text that holds a colon in quotes"
+	case "',' or ']' must be specified", "sequence end token ']' not found":
+		msg = "a list is not closed: a comma or ] is missing"
+	case "',' or '}' must be specified", "could not find flow mapping end token '}'":
+		msg = "a mapping is not closed: a comma or } is missing"
+	case "could not find end character of double-quoted text":
+		msg = "a quote is not closed: a \" is missing"
+	case "could not find end character of single-quoted text":
+		msg = "a quote is not closed: a ' is missing"
+	}
 	return "not valid YAML: " + oneLine(msg)
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 
 	"github.com/adit-overlay/adit/wire"
@@ -17,25 +18,21 @@ const maxKeyFile = 16 << 10
 func ReadKeyFile(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %s", oneLine(path), reason(err))
+		return nil, err
 	}
 	defer f.Close()
 	// The open file is judged, not the name: a name can be given to another file in between.
 	info, err := f.Stat()
 	if err != nil {
-		return nil, fmt.Errorf("%s: %s", oneLine(path), reason(err))
+		return nil, err
 	}
 	if info.IsDir() {
-		return nil, fmt.Errorf("%s is a folder: want a file that holds one key", oneLine(path))
+		return nil, errors.New("a folder: want a file that holds one key")
 	}
 	if err := checkSecret(path, info); err != nil {
 		return nil, err
 	}
-	data, err := readOpen(f, maxKeyFile)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %s", oneLine(path), reason(err))
-	}
-	return data, nil
+	return readOpen(f, maxKeyFile)
 }
 
 // ParsePrivateKey reads the content of a private key file: PEM (PKCS #8, X25519), or the key
@@ -54,8 +51,11 @@ func LoadPrivateKey(path string) (wire.PrivateKey, error) {
 
 func loadPrivateKey(path string, read ReadKeys) (wire.PrivateKey, error) {
 	data, err := read(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return wire.PrivateKey{}, fmt.Errorf("%s: %s: adit keygen --out %[1]s makes one", oneLine(path), reason(err))
+	}
 	if err != nil {
-		return wire.PrivateKey{}, err
+		return wire.PrivateKey{}, fmt.Errorf("%s: %s", oneLine(path), reason(err))
 	}
 	k, err := ParsePrivateKey(data)
 	if err != nil {
@@ -67,7 +67,7 @@ func loadPrivateKey(path string, read ReadKeys) (wire.PrivateKey, error) {
 func loadPresharedKey(path string, read ReadKeys) (wire.PresharedKey, error) {
 	data, err := read(path)
 	if err != nil {
-		return wire.PresharedKey{}, err
+		return wire.PresharedKey{}, fmt.Errorf("%s: %s", oneLine(path), reason(err))
 	}
 	k, err := wire.ParsePresharedKey(string(data))
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 
 func checkSecret(path string, info fs.FileInfo) error {
 	if mode := info.Mode().Perm(); mode&0o077 != 0 {
-		return fmt.Errorf("%s is open to others than its owner (mode %04o): run chmod 600 %s", oneLine(path), mode, shellWord(path))
+		return fmt.Errorf("open to others than its owner (mode %04o): run chmod 600 %s", mode, shellWord(path))
 	}
 	return nil
 }

@@ -16,6 +16,7 @@ var (
 )
 
 func readPeer(s *section, keys ReadKeys) *Peer {
+	s.foreign(peerKeys, relayKeys, "of no use in a peer's file (it has no members): remove it")
 	s.know(peerKeys)
 	me := readSelf(s, keys)
 	s.need("addresses", "the overlay addresses of this peer, such as [10.9.0.2/24]")
@@ -46,8 +47,7 @@ func readPeer(s *section, keys ReadKeys) *Peer {
 	return p
 }
 
-// readAdvertise reads the networks of the host that this peer opens to others. None may hide
-// the overlay itself, or offer what only this host can mean.
+// readAdvertise reads the networks behind this peer that it opens to others.
 func readAdvertise(s *section, p *Peer) []netip.Prefix {
 	v, ok := s.get("advertise")
 	if !ok {
@@ -65,13 +65,17 @@ func readAdvertise(s *section, p *Peer) []netip.Prefix {
 			continue
 		}
 		path, twice := first[n]
-		switch own, overlaps := overlapping(n, p.Addresses); {
+		own, inside := within(n, p.Addresses)
+		held, holds := holdsSpecial(n)
+		switch {
 		case n.Bits() == 0:
 			e.wrong("%s is the whole Internet: want the networks behind this peer, such as 192.168.1.0/24", n)
 		case twice:
 			e.wrong("%s is given already as %s", n, path)
-		case overlaps:
-			e.wrong("%s overlaps %s, which is the overlay itself", n, own.Masked())
+		case inside:
+			e.wrong("%s is part of %s, the overlay itself: want a network behind this peer", n, own.Masked())
+		case holds:
+			e.wrong("%s holds %s, which only this host can mean: want smaller networks", n, held)
 		default:
 			first[n] = e.path
 			nets = append(nets, n)
@@ -80,10 +84,22 @@ func readAdvertise(s *section, p *Peer) []netip.Prefix {
 	return nets
 }
 
-func overlapping(n netip.Prefix, among []netip.Prefix) (netip.Prefix, bool) {
-	for _, p := range among {
-		if p.Overlaps(n) {
+// within returns the one among nets that n is a part of.
+func within(n netip.Prefix, nets []netip.Prefix) (netip.Prefix, bool) {
+	for _, p := range nets {
+		if p.Bits() <= n.Bits() && p.Contains(n.Addr()) {
 			return p, true
+		}
+	}
+	return netip.Prefix{}, false
+}
+
+// holdsSpecial returns a network within n that must not be opened to others: connections into
+// it would end at this host, or at its neighbours.
+func holdsSpecial(n netip.Prefix) (netip.Prefix, bool) {
+	for _, r := range special {
+		if n.Overlaps(r.net) {
+			return r.net, true
 		}
 	}
 	return netip.Prefix{}, false

@@ -17,7 +17,8 @@ const (
 )
 
 func readRelay(s *section, keys ReadKeys) *Relay {
-	s.knowRelay()
+	s.foreign(relayKeys, peerKeys, "of no use in a relay's file (it has members): remove it, or run a peer beside the relay")
+	s.know(relayKeys)
 	me := readSelf(s, keys)
 	r := &Relay{
 		Name:         me.name,
@@ -38,17 +39,6 @@ func readRelay(s *section, keys ReadKeys) *Relay {
 	r.Members = readMembers(s, me)
 	r.Limits = readLimits(s)
 	return r
-}
-
-// knowRelay reports unknown keys, and tells those that a peer's file has from mistyped ones.
-func (s *section) knowRelay() {
-	for _, key := range []string{"advertise", "socks", "relays", "peers"} {
-		if f, ok := s.fields[key]; ok {
-			s.report.add(f.line, s.child(key), "of no use in a relay's file (it has members): remove it, or run a peer beside the relay")
-			delete(s.fields, key)
-		}
-	}
-	s.know(relayKeys)
 }
 
 func readMembers(s *section, me self) []Member {

@@ -25,6 +25,7 @@ type section struct {
 	path   string
 	line   int
 	fields map[string]field
+	meant  map[string]bool // keys that unknown ones were taken for: they are not missing as well
 }
 
 // section opens a mapping with these keys, and reports all others.
@@ -53,9 +54,23 @@ func (v value) open() *section {
 
 // know reports the keys that are not among known.
 func (s *section) know(known []string) {
+	s.meant = make(map[string]bool)
 	for key, f := range s.fields {
-		if !slices.Contains(known, key) {
-			s.report.add(f.line, s.child(key), "unknown key: %s", suggestion(key, known))
+		if slices.Contains(known, key) {
+			continue
+		}
+		near, hint := suggestion(key, known)
+		s.meant[near] = true
+		s.report.add(f.line, s.child(key), "unknown key: %s", hint)
+	}
+}
+
+// foreign reports and drops the keys that only the other kind of file has.
+func (s *section) foreign(known, others []string, why string) {
+	for _, key := range others {
+		if f, ok := s.fields[key]; ok && !slices.Contains(known, key) {
+			s.report.add(f.line, s.child(key), "%s", why)
+			delete(s.fields, key)
 		}
 	}
 }
@@ -109,7 +124,9 @@ func (s *section) get(key string) (value, bool) {
 // need is get for a key that must be there; its absence is reported with what it is for.
 func (s *section) need(key, purpose string) (value, bool) {
 	if !s.has(key) {
-		s.report.add(s.line, s.child(key), "missing: %s", purpose)
+		if !s.meant[key] {
+			s.report.add(s.line, s.child(key), "missing: %s", purpose)
+		}
 		return value{}, false
 	}
 	return s.get(key)
@@ -141,7 +158,7 @@ func (v value) boolean() (b, ok bool) {
 func (v value) integer(lo, hi int64, unit string) (int64, bool) {
 	n, err := strconv.ParseInt(v.node.text, 10, 64)
 	if v.kind != kindNumber || err != nil {
-		v.wrong("want a whole number of %s, got %s", unit, v.node)
+		v.wrong("want a whole number of %s, without quotes or unit; got %s", unit, v.node)
 		return 0, false
 	}
 	if n < lo || n > hi {
@@ -212,27 +229,31 @@ func (v value) list(example string) []value {
 	return entries
 }
 
-// suggestion names the known key nearest to a wrong one or, when none is near, all of them.
-func suggestion(key string, known []string) string {
-	if hint, ok := misplaced[key]; ok {
-		return hint
+// suggestion finds the known key nearest to a wrong one, if one is near, and says it in words.
+func suggestion(key string, known []string) (near, hint string) {
+	if m, ok := misplaced[key]; ok && slices.Contains(known, m.want) {
+		return m.want, m.why + ": want " + m.want
 	}
-	best, least := "", len(key)/3+2
+	least := len(key)/3 + 2
 	for _, k := range known {
-		if d := distance(key, k); d < least {
-			best, least = k, d
+		d := distance(key, k)
+		if strings.HasPrefix(k, key) && len(key) >= 3 {
+			d = min(d, 2)
+		}
+		if d < least {
+			near, least = k, d
 		}
 	}
-	if best != "" {
-		return "did you mean " + best + "?"
+	if near != "" {
+		return near, "did you mean " + near + "?"
 	}
-	return "known here are " + strings.Join(known, ", ")
+	return "", "known here are " + strings.Join(known, ", ")
 }
 
-// misplaced tells what to do instead of what people try first.
-var misplaced = map[string]string{
-	"private_key":    "a private key stands in a file of its own: want private_key_file",
-	"pre_shared_key": "a pre-shared key stands in a file of its own: want pre_shared_key_file",
+// misplaced are keys that people try, of what must not stand in this file.
+var misplaced = map[string]struct{ want, why string }{
+	"private_key":    {"private_key_file", "a private key stands in a file of its own"},
+	"pre_shared_key": {"pre_shared_key_file", "a pre-shared key stands in a file of its own"},
 }
 
 // distance is the number of letters to insert, remove, change or swap with their neighbour to

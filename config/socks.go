@@ -27,31 +27,45 @@ const maxCredential = 255
 // Check reports what is wrong with s. Above all, a listener that others than this host can
 // reach must ask for a password: without one it opens the overlay to whoever finds it.
 func (s *Socks) Check() error {
-	open, err := s.reachable()
-	switch {
-	case err != nil:
+	if err := s.checkListen(); err != nil {
 		return err
-	case open && s.Username == "" && s.Password == "":
+	}
+	return s.checkPassword()
+}
+
+func (s *Socks) checkListen() error {
+	open, err := s.reachable()
+	if err != nil {
+		return err
+	}
+	if open && s.Username == "" && s.Password == "" {
 		return fmt.Errorf("%s can be reached from other hosts: set username and password, or listen on 127.0.0.1", quote(s.Listen))
+	}
+	return nil
+}
+
+func (s *Socks) checkPassword() error {
+	switch {
 	case s.Username == "" && s.Password != "":
 		return errors.New("there is a password but no username: set both")
 	case s.Username != "" && s.Password == "":
 		return errors.New("there is a username but no password: set both")
 	case len(s.Username) > maxCredential:
-		return fmt.Errorf("the username is longer than the %d bytes SOCKS5 has room for", maxCredential)
+		return fmt.Errorf("the username is too long: SOCKS5 has room for %d bytes", maxCredential)
 	case len(s.Password) > maxCredential:
-		return fmt.Errorf("the password is longer than the %d bytes SOCKS5 has room for", maxCredential)
+		return fmt.Errorf("the password is too long: SOCKS5 has room for %d bytes", maxCredential)
 	}
 	return nil
 }
 
 // reachable reports whether other hosts can connect to where s listens.
 func (s *Socks) reachable() (bool, error) {
+	const want = "want such as 127.0.0.1:1080 or [::1]:1080"
 	if host, port, err := net.SplitHostPort(s.Listen); err == nil && host == "localhost" {
-		_, err := parseListen("127.0.0.1:" + port)
+		_, err := parseListen("127.0.0.1:"+port, want)
 		return false, err
 	}
-	at, err := parseListen(s.Listen)
+	at, err := parseListen(s.Listen, want)
 	return !at.Addr().Unmap().IsLoopback(), err
 }
 
@@ -66,26 +80,25 @@ func readSocks(s *section) *Socks {
 	if !ok {
 		return nil
 	}
-	at := v // where the listener is described best
-	read := func(key string, into *string) bool {
-		v, ok := sub.get(key)
-		if !ok {
-			return !sub.has(key)
-		}
-		*into, ok = v.text()
-		return ok
-	}
 	socks := &Socks{Listen: DefaultSocksListen}
-	good := read("listen", &socks.Listen)
-	good = read("username", &socks.Username) && good
-	good = read("password", &socks.Password) && good
+	at := v
 	if l, ok := sub.get("listen"); ok {
 		at = l
-	}
-	if good {
-		if err := socks.Check(); err != nil {
-			at.wrong("%s", err)
+		if socks.Listen, ok = l.text(); !ok {
+			return nil
 		}
+	}
+	if v, ok := sub.get("username"); ok {
+		socks.Username, _ = v.text()
+	}
+	if v, ok := sub.get("password"); ok {
+		socks.Password, _ = v.text()
+	}
+	if err := socks.checkListen(); err != nil {
+		at.wrong("%s", err)
+	}
+	if err := socks.checkPassword(); err != nil {
+		v.wrong("%s", err)
 	}
 	return socks
 }

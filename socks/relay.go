@@ -83,15 +83,17 @@ func closeWrite(conn net.Conn) error {
 // abort ends both directions after an error in one.
 func (r *relay) abort(err error) {
 	r.abortOnce.Do(func() {
-		if errors.Is(err, net.ErrClosed) || errors.Is(err, io.ErrClosedPipe) {
-			// Closed from our side: by Server.Close, which has sent the
-			// resets, or by closeWrite, which means no failure.
+		ours := errors.Is(err, net.ErrClosed) || errors.Is(err, io.ErrClosedPipe)
+		if ours && r.s.ctx.Err() == nil {
+			// closeWrite had to close: an end, not a failure.
 			r.client.Close()
 			r.target.Close()
 			return
 		}
-		r.s.counters.broken.Add(1)
-		r.s.logger.Debug("proxy connection broke", "client", r.client.RemoteAddr(), "err", err)
+		if !ours { // else Server.Close is closing, one side after the other
+			r.s.counters.broken.Add(1)
+			r.s.logger.Debug("proxy connection broke", "client", r.client.RemoteAddr(), "err", err)
+		}
 		reset(r.client)
 		reset(r.target)
 	})

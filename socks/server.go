@@ -57,6 +57,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -200,9 +201,7 @@ func (s *Server) accept(l net.Listener) error {
 		if s.ctx.Err() != nil {
 			return net.ErrClosed
 		}
-		// Out of descriptors or memory, or a client gone before it was
-		// accepted: the listener is still good.
-		if t, ok := err.(interface{ Temporary() bool }); !ok || !t.Temporary() {
+		if !passing(err) {
 			return fmt.Errorf("accept proxy client: %w", err)
 		}
 		pause = min(max(2*pause, 5*time.Millisecond), time.Second)
@@ -213,6 +212,14 @@ func (s *Server) accept(l net.Listener) error {
 			return net.ErrClosed
 		}
 	}
+}
+
+// passing says whether a listener that failed to accept is still good: the
+// process or the system was short of descriptors or memory.
+func passing(err error) bool {
+	var t interface{ Temporary() bool }
+	return errors.As(err, &t) && t.Temporary() ||
+		errors.Is(err, syscall.ENOBUFS) || errors.Is(err, syscall.ENOMEM)
 }
 
 // admit starts serving a client if the limits let it in.

@@ -114,7 +114,7 @@ func checkBytes(data []byte) *flaw {
 			indent = true
 			i++
 			continue
-		case r == '\t' && indent && !blankFrom(data[i:]):
+		case r == '\t' && indent:
 			return &flaw{line, "a tab in the indentation: YAML wants spaces"}
 		case r < ' ' && r != '\t' || r >= 0x7f && r < 0xa0 || r == '\u2028' || r == '\u2029':
 			return &flaw{line, fmt.Sprintf("a control character (%U): remove it", r)}
@@ -125,13 +125,6 @@ func checkBytes(data []byte) *flaw {
 		i += size
 	}
 	return nil
-}
-
-// blankFrom reports whether nothing but white space or a comment is left of the line.
-func blankFrom(data []byte) bool {
-	rest, _, _ := bytes.Cut(data, []byte("\n"))
-	rest = bytes.TrimLeft(rest, " \t")
-	return len(rest) == 0 || rest[0] == '#'
 }
 
 // Bounds of shape. A configuration is four levels deep and has some twenty keys a mapping.

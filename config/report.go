@@ -44,7 +44,11 @@ func (es Errors) Error() string {
 	var lines []string
 	for i, e := range es {
 		if i == maxPrinted {
-			lines = append(lines, fmt.Sprintf("%s: and %d more", oneLine(e.File), len(es)-i))
+			atLeast := ""
+			if len(es) == maxCollected {
+				atLeast = "at least "
+			}
+			lines = append(lines, fmt.Sprintf("%s: and %s%d more", oneLine(e.File), atLeast, len(es)-i))
 			break
 		}
 		lines = append(lines, e.Error())

@@ -18,6 +18,9 @@ func (c CircuitID) String() string {
 	return "0000000000000000"[len(s):] + s
 }
 
+// MarshalText is String: JSON numbers of 64 bits do not survive every reader.
+func (c CircuitID) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
+
 // PutCircuit writes the header of circuit data into the first CircuitOverhead bytes of b, which
 // are head room before a whole datagram (§11).
 func PutCircuit(b []byte, id CircuitID) {

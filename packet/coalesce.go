@@ -6,8 +6,8 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/checksum"
 )
 
-// maxPacket is the most an IP length field can say.
-const maxPacket = 65535
+// MaxLen is the most an IPv4 length field can say, and the longest packet there is here.
+const MaxLen = 65535
 
 // A Coalescer puts consecutive segments of one TCP stream together into super-packets and
 // delivers these, and all other packets, to an inlet in the order they came.
@@ -74,7 +74,7 @@ func (c *Coalescer) lend(n, more int) {
 	if n < minRun {
 		more = 0
 	}
-	c.buf = c.in.Lend(min(n+more, maxPacket))
+	c.buf = c.in.Lend(min(n+more, MaxLen))
 	c.at = 0
 }
 

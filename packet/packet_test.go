@@ -424,7 +424,7 @@ func FuzzCoalesceAndCut(f *testing.F) {
 	f.Add(segment{flags: 0x10, payload: make([]byte, 600)}.bytes(false), uint8(0))
 	f.Add(segment{v6: true, flags: 0x18, payload: make([]byte, 600)}.bytes(true), uint8(1))
 	f.Fuzz(func(t *testing.T, b []byte, how uint8) {
-		if len(b) == 0 || len(b) > maxPacket {
+		if len(b) == 0 || len(b) > MaxLen {
 			return
 		}
 		rec := &recorder{}

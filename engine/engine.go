@@ -1,0 +1,247 @@
+// Package engine is the overlay itself: it takes packets from a device, finds the remote they are
+// for, seals them in a session with it and sends them down a path; and back.
+//
+// Two kinds of code live here, and they meet only in snapshots. The way of packets (outbound.go,
+// inbound.go) runs straight through, batch by batch, and takes no lock that control holds for
+// long. Control belongs to one remote at a time, under its lock: handshake.go, rekey.go, liveness.go,
+// path.go and circuit.go each hold one concern and its state, take the time as an argument and
+// tell their next deadline; one timer a remote serves the earliest (remote.go).
+//
+// Section marks (§) refer to docs/protocol.md.
+package engine
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/adit-overlay/adit/packet"
+	"github.com/adit-overlay/adit/underlay"
+	"github.com/adit-overlay/adit/wire"
+)
+
+// A Device gives and takes plain IP packets.
+type Device interface {
+	// Read waits for packets and fills b with what there is. The packets are borrowed until the
+	// next Read. One goroutine reads. It returns net.ErrClosed after Close; any other error is final too.
+	Read(b *packet.Batch) error
+
+	// Inlet returns a way into the device for one goroutine.
+	Inlet() packet.Inlet
+
+	// Close ends Read.
+	Close() error
+}
+
+// Config is what an Engine is made of. The zero value of all but PrivateKey is useful.
+type Config struct {
+	PrivateKey wire.PrivateKey
+
+	// Device is nil for a relay that is not a peer.
+	Device Device
+
+	// Addresses are our own on the overlay. Nobody else may be given them.
+	Addresses []netip.Prefix
+
+	// PresharedKey is mixed into the handshake with every remote that has none of its own.
+	PresharedKey wire.PresharedKey
+
+	RekeyAfter time.Duration // 0 means wire.RekeyAfter; the other ages of a session scale with it
+	Keepalive  time.Duration // 0 means 25 s; how often a quiet remote hears of us
+
+	// Serve answers the control messages by which members use a relay. It is nil for
+	// all but relays. It is called by one goroutine at a time and must not block.
+	Serve func(from *Remote, question wire.Control) (reply wire.Control)
+
+	// LookupHost finds the addresses of a host on the underlay; nil means net.DefaultResolver.
+	LookupHost func(ctx context.Context, host string) ([]netip.Addr, error)
+
+	Random io.Reader    // nil means crypto/rand
+	Logger *slog.Logger // nil means none
+}
+
+const defaultKeepalive = 25 * time.Second
+
+// An Engine is one end of the overlay. Its methods may be called by many goroutines.
+type Engine struct {
+	cfg     Config
+	local   *wire.Local
+	log     *slog.Logger
+	drops   dropCounters
+	traffic trafficCounters
+
+	routes   routes
+	indexes  indexes
+	circuits circuitTable
+	lookups  lookups
+	requests requests
+	inbox    inbox
+
+	mu       sync.Mutex
+	closed   bool
+	remotes  map[wire.PublicKey]*Remote
+	relays   []*Remote
+	carriers []underlay.Carrier
+
+	ctx    context.Context // ends with Close
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+}
+
+// New returns an engine that does nothing yet: see Start and AddCarrier.
+func New(cfg Config) (*Engine, error) {
+	local, err := wire.NewLocal(cfg.PrivateKey)
+	if err != nil {
+		return nil, fmt.Errorf("engine: private key: %w", err)
+	}
+	if cfg.RekeyAfter == 0 {
+		cfg.RekeyAfter = wire.RekeyAfter
+	}
+	if cfg.Keepalive == 0 {
+		cfg.Keepalive = defaultKeepalive
+	}
+	if cfg.Random == nil {
+		cfg.Random = rand.Reader
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.LookupHost == nil {
+		cfg.LookupHost = func(ctx context.Context, host string) ([]netip.Addr, error) {
+			return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+		}
+	}
+	e := &Engine{cfg: cfg, local: local, log: cfg.Logger, remotes: make(map[wire.PublicKey]*Remote)}
+	e.ctx, e.cancel = context.WithCancel(context.Background())
+	e.routes.init()
+	e.indexes.init()
+	e.circuits.init()
+	e.lookups.init(e)
+	e.requests.init(e)
+	e.inbox.init(local)
+	return e, nil
+}
+
+// Start begins to read the device and to serve handshakes. Carriers and remotes may be added
+// before and after.
+func (e *Engine) Start() {
+	e.goroutine(e.serveInbox)
+	if e.cfg.Device != nil {
+		e.goroutine(e.readDevice)
+	}
+}
+
+// AddCarrier gives the engine a carrier to receive from and send by. The engine closes it in the end,
+// or when it fails.
+func (e *Engine) AddCarrier(c underlay.Carrier) error {
+	e.mu.Lock()
+	if e.closed {
+		e.mu.Unlock()
+		c.Close()
+		return net.ErrClosed
+	}
+	e.carriers = append(e.carriers, c)
+	e.wg.Go(func() { e.readCarrier(c) })
+	remotes := e.listRemotes()
+	e.mu.Unlock()
+	for _, r := range remotes {
+		r.carrierAdded(c)
+	}
+	return nil
+}
+
+// goroutine runs f, and Close waits for it. It does nothing after Close.
+func (e *Engine) goroutine(f func()) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		return false
+	}
+	e.wg.Go(f)
+	return true
+}
+
+// carrierGone forgets a carrier that has ended.
+func (e *Engine) carrierGone(c underlay.Carrier, err error) {
+	c.Close()
+	e.mu.Lock()
+	for i, have := range e.carriers {
+		if have == c {
+			e.carriers = append(e.carriers[:i:i], e.carriers[i+1:]...)
+			break
+		}
+	}
+	closed := e.closed
+	remotes := e.listRemotes()
+	e.mu.Unlock()
+	if closed {
+		return
+	}
+	if !errors.Is(err, net.ErrClosed) && !errors.Is(err, io.EOF) {
+		e.log.Warn("carrier ended", "error", err)
+	}
+	for _, r := range remotes {
+		r.carrierGone(c)
+	}
+}
+
+// listRemotes is called with e.mu held.
+func (e *Engine) listRemotes() []*Remote {
+	all := make([]*Remote, 0, len(e.remotes))
+	for _, r := range e.remotes {
+		all = append(all, r)
+	}
+	return all
+}
+
+// datagramCarrier is the carrier by which addresses on the underlay are reached; nil if there is none.
+func (e *Engine) datagramCarrier() underlay.Carrier {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, c := range e.carriers {
+		if c.LocalAddr().IsValid() {
+			return c
+		}
+	}
+	return nil
+}
+
+// PublicKey is our own.
+func (e *Engine) PublicKey() wire.PublicKey { return e.local.Public() }
+
+// Close ends everything and waits for it: sessions are forgotten, carriers and the device closed.
+func (e *Engine) Close() error {
+	e.mu.Lock()
+	if e.closed {
+		e.mu.Unlock()
+		e.wg.Wait()
+		return nil
+	}
+	e.closed = true
+	remotes := e.listRemotes()
+	carriers := e.carriers
+	e.mu.Unlock()
+
+	e.cancel()
+	for _, r := range remotes {
+		r.close()
+	}
+	e.lookups.close()
+	e.requests.close()
+	var errs []error
+	for _, c := range carriers {
+		errs = append(errs, c.Close())
+	}
+	if e.cfg.Device != nil {
+		errs = append(errs, e.cfg.Device.Close())
+	}
+	e.wg.Wait()
+	return errors.Join(errs...)
+}

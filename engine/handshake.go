@@ -1,0 +1,297 @@
+package engine
+
+import (
+	"errors"
+	"math/rand/v2"
+	"net/netip"
+	"time"
+
+	"github.com/adit-overlay/adit/packet"
+	"github.com/adit-overlay/adit/wire"
+)
+
+// initiating is our attempt at a new session (§5, §16).
+type initiating struct {
+	active bool
+	since  time.Time // when the attempt began
+	tries  int       // initiations sent in it
+	due    time.Time // when the next one is sent
+
+	pending *wire.Initiation // the last one sent; nil when none awaits a response
+	index   wire.Index
+
+	cookie    *wire.Cookie // what the remote gave us, and stamps it
+	timestamp time.Time    // of the last initiation; each must be later
+	prompted  time.Time    // when a notice last made us begin
+
+	// As responder.
+	accepted wire.Timestamp // of the last initiation of theirs that we took
+	budget   budget         // how many more we take
+}
+
+// Between initiations that are not answered. Loss is the common reason, so the first come quickly.
+const (
+	firstRetry = time.Second
+	lastRetry  = 5 * time.Second
+
+	// giveUp is how long a remote that nothing is kept up with is tried.
+	giveUp = 90 * time.Second
+)
+
+func (h *initiating) deadline() time.Time {
+	if !h.active {
+		return time.Time{}
+	}
+	return h.due
+}
+
+// startHandshake begins an attempt at a new session, unless one is under way. It is called with mu held.
+func (r *Remote) startHandshake(now time.Time) {
+	if r.hs.active {
+		return
+	}
+	r.hs.active, r.hs.since, r.hs.tries, r.hs.due = true, now, 0, now
+	// A session we have answered a moment ago and that waits to be confirmed goes first.
+	if r.keys.next != nil {
+		if t := r.keys.next.established.Add(wire.Precedence); t.After(now) {
+			r.hs.due = t
+		}
+	}
+}
+
+// cancelInitiation ends the attempt. A response that still comes finds nothing.
+func (r *Remote) cancelInitiation() {
+	if r.hs.pending != nil {
+		r.hs.pending.Wipe()
+		r.hs.pending = nil
+		r.engine.indexes.release(r.hs.index)
+	}
+	r.hs.active = false
+}
+
+// advanceHandshake sends the next initiation when it is due.
+func (r *Remote) advanceHandshake(now time.Time) {
+	h := &r.hs
+	if !h.active || now.Before(h.due) {
+		return
+	}
+	if now.Sub(h.since) >= giveUp && !r.keepUp() {
+		r.cancelInitiation()
+		r.engine.log.Info("no answer", "remote", r.label(), "for", now.Sub(h.since).Round(time.Second))
+		return
+	}
+	targets := r.targets(h.tries, now)
+	h.tries++
+	h.due = now.Add(retryAfter(h.tries))
+	if len(targets) == 0 {
+		return
+	}
+	msg, err := r.initiate(now)
+	if err != nil {
+		r.engine.log.Error("initiation", "remote", r.label(), "error", err)
+		return
+	}
+	for _, p := range targets {
+		r.engine.send(p, msg)
+	}
+}
+
+// retryAfter is how long the try-th initiation is waited for: a second for the first few, then more up
+// to five, each a little different so that two ends do not keep step.
+func retryAfter(try int) time.Duration {
+	d := firstRetry
+	if try > 4 {
+		d = min(lastRetry, firstRetry*time.Duration(try-3))
+	}
+	return d + time.Duration(rand.Int64N(int64(d/8)))
+}
+
+// initiate makes an initiation that replaces the one pending.
+func (r *Remote) initiate(now time.Time) ([]byte, error) {
+	h, e := &r.hs, r.engine
+	if h.pending != nil {
+		h.pending.Wipe()
+		h.pending = nil
+		e.indexes.release(h.index)
+	}
+	ts := now
+	if !ts.After(h.timestamp) {
+		ts = h.timestamp.Add(time.Nanosecond) // the clock stood still, or went back
+	}
+	index := e.indexes.reserve(r, e.cfg.Random)
+	i, msg, err := e.local.Initiate(e.cfg.Random, r.key, r.psk, index, ts, nil)
+	if err != nil {
+		e.indexes.release(index)
+		return nil, err
+	}
+	h.pending, h.index, h.timestamp = i, index, ts
+	h.cookie.Stamp(msg, now)
+	return msg, nil
+}
+
+// receiveResponse takes the answer to our initiation.
+func (r *Remote) receiveResponse(msg []byte, from path, now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed || r.hs.pending == nil {
+		r.engine.drop(DropUnexpected)
+		return
+	}
+	keys, err := r.hs.pending.Finish(msg)
+	if err != nil {
+		r.engine.dropHandshake(err)
+		return
+	}
+	r.hs.pending = nil
+	s := newSession(r, keys, true, now)
+	r.engine.indexes.promote(s)
+	r.activate(s, from, now)
+	r.schedule(now)
+}
+
+// receiveCookie takes the cookie that a remote under load asks us to show. The next initiation
+// does.
+func (r *Remote) receiveCookie(msg []byte, now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed || r.hs.pending == nil || r.hs.cookie.Open(msg, now) != nil {
+		r.engine.drop(DropUnexpected)
+		return
+	}
+	// At once, but once: a remote that asks again and again is asked less often by the timer.
+	if r.hs.active && r.hs.tries <= 2 {
+		r.hs.due = now
+		r.wake()
+	}
+}
+
+// receiveNotice is told that the remote does not hold our session: it has restarted, or somebody
+// says so. It is not authenticated, so the session stays until there is a better one.
+func (r *Remote) receiveNotice(now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed || r.hs.active || now.Sub(r.hs.prompted) < wire.NoticeInterval {
+		return
+	}
+	r.hs.prompted = now
+	r.startHandshake(now)
+	r.wake()
+}
+
+// serveInitiation answers an initiation that has passed the filters of the inbox.
+func (e *Engine) serveInitiation(msg []byte, from path, now time.Time) {
+	req, err := e.local.ReadInitiation(msg)
+	if err != nil {
+		e.dropHandshake(err)
+		return
+	}
+	r := e.Remote(req.Remote)
+	if r == nil {
+		e.drop(DropUnknownKey)
+		e.lookups.meet(req.Remote, now) // its next initiation may find it known
+		return
+	}
+	r.receiveInitiation(req, from, now)
+}
+
+func (r *Remote) receiveInitiation(req *wire.Request, from path, now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	e, h := r.engine, &r.hs
+	switch {
+	case r.closed:
+		return
+	case !req.Timestamp.After(h.accepted):
+		e.drop(DropReplayedHandshake)
+		return
+	case !h.budget.take(now):
+		e.drop(DropCooldown)
+		return
+	}
+	h.accepted = req.Timestamp
+	if h.pending != nil {
+		// Both began at once. The greater key's initiation goes first (§16); it lets the other in
+		// only when its own finds no answer.
+		if e.PublicKey().Compare(r.key) > 0 && now.Sub(h.since) < wire.Precedence {
+			e.drop(DropCrossed)
+			return
+		}
+		r.cancelInitiation()
+	}
+	index := e.indexes.reserve(r, e.cfg.Random)
+	msg, keys, err := req.Respond(e.cfg.Random, r.psk, index)
+	if err != nil {
+		e.indexes.release(index)
+		e.dropHandshake(err)
+		return
+	}
+	s := newSession(r, keys, false, now)
+	e.indexes.promote(s)
+	r.offer(s, from, now)
+	if from.relay != nil {
+		r.adoptCircuit(from)
+	}
+	if r.current.Load() == nil && r.held.waiting() {
+		r.startHandshake(now) // in a while, should this one come to nothing
+	}
+	r.schedule(now)
+	h.cookie.Stamp(msg, now)
+	e.send(from, msg)
+}
+
+func (e *Engine) dropHandshake(err error) {
+	switch {
+	case errors.Is(err, wire.ErrMAC1):
+		e.drop(DropMAC1)
+	case errors.Is(err, wire.ErrMalformed):
+		e.drop(DropMalformed)
+	case errors.Is(err, wire.ErrIndex):
+		e.drop(DropUnexpected)
+	default:
+		e.drop(DropHandshakeForged)
+	}
+}
+
+// A budget is a number of handshakes, refilled one a Cooldown. The zero budget is full.
+type budget struct {
+	spent float64
+	at    time.Time
+}
+
+func (b *budget) take(now time.Time) bool {
+	if !b.at.IsZero() {
+		b.spent = max(0, b.spent-float64(now.Sub(b.at))/float64(wire.Cooldown))
+	}
+	b.at = now
+	if b.spent > wire.CooldownBurst-1 {
+		return false
+	}
+	b.spent++
+	return true
+}
+
+// budgets are those of addresses that have shown a cookie; an address that has not may be forged, and
+// must not spend its owner's. When there are too many, all are forgotten.
+type budgets map[netip.Addr]*budget
+
+const maxBudgets = 4096
+
+func (m budgets) take(a netip.Addr, now time.Time) bool {
+	b := m[a]
+	if b == nil {
+		if len(m) >= maxBudgets {
+			clear(m)
+		}
+		b = new(budget)
+		m[a] = b
+	}
+	return b.take(now)
+}
+
+// unreachable tells whoever sent the packets we hold that they will not be delivered.
+func (r *Remote) unreachable(why packet.Unreachable) {
+	for _, p := range r.held.take() {
+		r.engine.drop(DropHeld)
+		r.engine.refuse(p.bytes, why)
+	}
+}

@@ -1,0 +1,266 @@
+package engine
+
+import (
+	"net"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/adit-overlay/adit/packet"
+	"github.com/adit-overlay/adit/underlay"
+	"github.com/adit-overlay/adit/wire"
+)
+
+// readCarrier takes datagrams from a carrier, batch by batch, to the device. There is one such
+// goroutine for each carrier.
+func (e *Engine) readCarrier(c underlay.Carrier) {
+	in := newInbound(e, c)
+	messages := make([]underlay.Message, messagesPerReceive)
+	for {
+		n, err := c.Receive(messages)
+		if err != nil {
+			e.carrierGone(c, err)
+			return
+		}
+		in.now = time.Now()
+		for i := range messages[:n] {
+			in.message(&messages[i])
+		}
+		in.out.Flush()
+	}
+}
+
+const messagesPerReceive = 8
+
+// An inbound opens what arrives by one carrier. It is used by one goroutine.
+type inbound struct {
+	e       *Engine
+	carrier underlay.Carrier
+	now     time.Time
+	out     *packet.Coalescer
+	nonce   wire.Nonce
+	notices *rate.Limiter
+
+	// The circuit of the last datagram that came by one.
+	circuit circuitEnd
+	id      wire.CircuitID
+
+	// A run of data of one session by one path. While it lasts the session's mu is held.
+	session        *session
+	from           path
+	packets, bytes int
+	kind           traffic
+}
+
+// noticesPerSecond bounds what we tell strangers, and remotes that missed our restart.
+const noticesPerSecond = 200
+
+func newInbound(e *Engine, c underlay.Carrier) *inbound {
+	var inlet packet.Inlet = new(nowhere)
+	if e.cfg.Device != nil {
+		inlet = e.cfg.Device.Inlet()
+	}
+	return &inbound{
+		e: e, carrier: c,
+		out:     packet.NewCoalescer(inlet, func(error) { e.drop(DropDevice) }),
+		notices: rate.NewLimiter(noticesPerSecond, noticesPerSecond),
+	}
+}
+
+// nowhere is the inlet of an engine without a device.
+type nowhere struct{ buf []byte }
+
+func (n *nowhere) Lend(size int) []byte {
+	if cap(n.buf) < size {
+		n.buf = make([]byte, size)
+	}
+	return n.buf[:size]
+}
+
+func (*nowhere) Deliver(int, packet.Offload) error { return net.ErrClosed }
+
+// message takes a message apart.
+func (in *inbound) message(m *underlay.Message) {
+	direct := path{carrier: in.carrier, addr: m.Addr}
+	for b := m.Buf; len(b) > 0; {
+		n := min(m.Seg, len(b))
+		in.datagram(b[:n:n], direct, len(b)-n)
+		b = b[n:]
+	}
+	in.endRun()
+}
+
+// datagram takes one datagram, of any kind, to where it belongs. more is how many bytes follow it.
+func (in *inbound) datagram(b []byte, from path, more int) {
+	if b[0] == byte(wire.KindCircuit) {
+		id, inner, ok := wire.ParseCircuit(b)
+		if !ok {
+			in.e.drop(DropMalformed)
+			return
+		}
+		end, ok := in.circuitOf(id, from)
+		if !ok {
+			in.e.drop(DropCircuit)
+			return
+		}
+		from, b = path{relay: end.relay, circuit: id}, inner
+	}
+	if h, ok := wire.ParseData(b); ok {
+		in.data(b, h, from, more)
+		return
+	}
+	switch kind := wire.KindOf(b); kind {
+	case wire.KindInitiation:
+		in.e.filterInitiation(b, from, in.now)
+	case wire.KindResponse, wire.KindCookieReply, wire.KindNotice:
+		in.e.post(letter{msg: b, from: from}, DropHandshakeQueue)
+	case wire.KindCircuitNotice:
+		if from.relay != nil {
+			in.e.drop(DropMalformed)
+			return
+		}
+		in.e.post(letter{msg: b, from: from}, DropHandshakeQueue)
+	default:
+		in.e.drop(DropMalformed)
+	}
+}
+
+// circuitOf returns whose circuit that is. One that we do not know yet is taken for a circuit of the relay
+// it came from: that relay's word of it may still be on the way.
+func (in *inbound) circuitOf(id wire.CircuitID, from path) (circuitEnd, bool) {
+	if in.id == id && in.circuit.remote != nil {
+		return in.circuit, true
+	}
+	end, ok := in.e.circuits.lookup(id)
+	if !ok {
+		end.relay = in.e.relayAt(from)
+		return end, end.relay != nil
+	}
+	in.id, in.circuit = id, end
+	return end, true
+}
+
+// data opens transport data (§8) and delivers what was in it.
+func (in *inbound) data(b []byte, h wire.DataHeader, from path, more int) {
+	s := in.session
+	if s == nil || s.local != h.Receiver || in.from != from {
+		in.endRun()
+		s = in.e.indexes.session(h.Receiver)
+		if s == nil {
+			in.e.drop(DropUnknownIndex)
+			if in.notices.AllowN(in.now, 1) {
+				in.e.send(from, wire.AppendNotice(nil, h.Receiver))
+			}
+			return
+		}
+		s.mu.Lock()
+		in.session, in.from = s, from
+	}
+	if s.retired.Load() || in.now.Sub(s.established) >= in.e.rejectAfter() {
+		in.e.drop(DropExpired)
+		return
+	}
+	n := len(b) - wire.DataOverhead
+	if n == 0 {
+		var none [1]byte
+		if in.open(s, none[:0], b, h) {
+			in.note(s, from, h, quiet)
+		}
+		return
+	}
+	if n > packet.MaxLen {
+		in.e.drop(DropMalformed)
+		return
+	}
+	dst := in.out.Room(n, more)
+	if !in.open(s, dst, b, h) {
+		in.out.Discard()
+		return
+	}
+	if v := dst[0] >> 4; v != 4 && v != 6 {
+		in.note(s, from, h, quiet)
+		in.e.post(letter{msg: dst, from: from, remote: s.remote, sealed: s}, DropControl)
+		in.out.Discard()
+		return
+	}
+	in.note(s, from, h, data)
+	in.deliver(s, n, h.Flags&wire.FlagPartialChecksum != 0)
+}
+
+// open opens b into dst and lets pass what is authentic and new: the tag first, then the window (§9).
+func (in *inbound) open(s *session, dst, b []byte, h wire.DataHeader) bool {
+	if _, err := s.opener.Open(dst, b, &in.nonce); err != nil {
+		in.e.drop(DropTag)
+		return false
+	}
+	if !s.window.Accept(h.Counter) {
+		in.e.drop(DropReplay)
+		return false
+	}
+	return true
+}
+
+// note draws the conclusions from an authentic packet: its session is confirmed, its remote is where
+// it came from, and alive.
+func (in *inbound) note(s *session, from path, h wire.DataHeader, what traffic) {
+	r := s.remote
+	if !s.confirmed.Load() {
+		r.confirm(s, from, in.now)
+	}
+	if h.Counter >= s.newest {
+		s.newest = h.Counter
+		if p := r.path.Load(); p == nil || *p != from {
+			r.roam(s, from, in.now)
+		}
+	}
+	in.packets++
+	in.kind = max(in.kind, what)
+}
+
+// deliver hands the packet that Room was asked for to the device, if it is the remote's to send.
+func (in *inbound) deliver(s *session, n int, partial bool) {
+	if in.out.Join(partial) { // and has the addresses of the one before
+		in.bytes += n
+		return
+	}
+	h, err := packet.Parse(in.out.Settle())
+	if err != nil {
+		in.out.Discard()
+		in.e.drop(DropInner)
+		return
+	}
+	if in.e.routes.lookup(h.Src) != s.remote {
+		in.out.Discard()
+		in.e.drop(DropSource)
+		return
+	}
+	if err := in.out.Begin(&h, partial); err != nil {
+		in.e.drop(DropInner)
+		return
+	}
+	in.bytes += n
+}
+
+// endRun books what the run brought: once a run, not once a packet.
+func (in *inbound) endRun() {
+	s := in.session
+	if s == nil {
+		return
+	}
+	s.mu.Unlock()
+	in.session = nil
+	if in.packets == 0 {
+		return
+	}
+	s.remote.noteReceived(in.now, in.kind)
+	if in.from.relay != nil {
+		in.from.relay.noteReceived(in.now, data)
+	}
+	if in.kind == data {
+		for _, t := range []*trafficCounters{&in.e.traffic, &s.remote.traffic} {
+			t.receivedPackets.Add(uint64(in.packets))
+			t.receivedBytes.Add(uint64(in.bytes))
+		}
+	}
+	in.packets, in.bytes, in.kind = 0, 0, quiet
+}

@@ -1,0 +1,203 @@
+package engine
+
+import (
+	"sync"
+	"time"
+
+	"github.com/adit-overlay/adit/wire"
+)
+
+// The inbox is where the way of packets leaves what control has to deal with: handshakes, control
+// messages, notices. One goroutine serves it, so that no flood of them holds up data; its queues are
+// bounded, and handshakes, which strangers can send, cannot push out the rest.
+type inbox struct {
+	local      *wire.Local
+	handshakes chan letter
+	others     chan letter
+
+	mu      sync.Mutex // guards what follows
+	jar     *wire.CookieJar
+	budgets budgets
+}
+
+// A letter is a copy of a message and where it came from.
+type letter struct {
+	msg    []byte
+	from   path
+	remote *Remote  // for control messages: whose it is
+	sealed *session // and by which session it came
+}
+
+const (
+	handshakeQueue = 256
+	otherQueue     = 1024
+
+	// underLoad is how many handshakes may wait before an initiation has to show a cookie (§7).
+	underLoad = 32
+)
+
+func (b *inbox) init(local *wire.Local) {
+	b.local = local
+	b.handshakes = make(chan letter, handshakeQueue)
+	b.others = make(chan letter, otherQueue)
+	b.jar = wire.NewCookieJar(local)
+	b.budgets = make(budgets)
+}
+
+// receiveInitiation is the cheap filter before the queue: MAC, cookie, rate. msg is borrowed.
+func (e *Engine) filterInitiation(msg []byte, from path, now time.Time) {
+	b := &e.inbox
+	if !b.local.CheckMAC1(msg) {
+		e.drop(DropMAC1)
+		return
+	}
+	if len(b.handshakes) >= underLoad && !e.provenAddress(msg, from, now) {
+		return
+	}
+	select {
+	case b.handshakes <- letter{msg: append([]byte(nil), msg...), from: from}:
+	default:
+		e.drop(DropHandshakeQueue)
+	}
+}
+
+// provenAddress reports whether the sender has shown that it receives where it says it is, and has not
+// sent too much from there. To one that has not, a cookie goes.
+func (e *Engine) provenAddress(msg []byte, from path, now time.Time) bool {
+	b := &e.inbox
+	_, addr, ok := from.under()
+	if !ok {
+		return false
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.jar.Check(msg, addr, now) {
+		e.drop(DropCookie)
+		if reply, err := b.jar.Reply(e.cfg.Random, msg, addr, now); err == nil {
+			e.send(from, reply)
+		}
+		return false
+	}
+	// All who come by one relay share its address; their circuits are the relay's to limit.
+	if from.relay == nil && addr.IsValid() && !b.budgets.take(addr.Addr(), now) {
+		e.drop(DropCooldown)
+		return false
+	}
+	return true
+}
+
+// post queues anything but an initiation. msg is borrowed.
+func (e *Engine) post(l letter, reason Drop) {
+	l.msg = append([]byte(nil), l.msg...)
+	select {
+	case e.inbox.others <- l:
+	default:
+		e.drop(reason)
+	}
+}
+
+// serveInbox deals with what comes in, until Close. Handshakes wait for the rest.
+func (e *Engine) serveInbox() {
+	b := &e.inbox
+	for {
+		select {
+		case l := <-b.others:
+			e.serve(l, time.Now())
+			continue
+		default:
+		}
+		select {
+		case l := <-b.others:
+			e.serve(l, time.Now())
+		case l := <-b.handshakes:
+			e.serveInitiation(l.msg, l.from, time.Now())
+		case <-e.ctx.Done():
+			return
+		}
+	}
+}
+
+// serve deals with one message that is not an initiation.
+func (e *Engine) serve(l letter, now time.Time) {
+	if l.remote != nil {
+		e.serveControl(l, now)
+		return
+	}
+	switch wire.KindOf(l.msg) {
+	case wire.KindResponse, wire.KindCookieReply:
+		index, _ := wire.ReceiverOf(l.msg)
+		r := e.indexes.initiation(index)
+		switch {
+		case r == nil:
+			e.drop(DropUnexpected)
+		case wire.KindOf(l.msg) == wire.KindResponse:
+			r.receiveResponse(l.msg, l.from, now)
+		default:
+			r.receiveCookie(l.msg, now)
+		}
+	case wire.KindNotice:
+		index, _ := wire.ParseNotice(l.msg)
+		if r := e.sealingFor(index, l.from); r != nil {
+			r.receiveNotice(now)
+		} else {
+			e.drop(DropUnexpected)
+		}
+	case wire.KindCircuitNotice:
+		code, id, _ := wire.ParseCircuitNotice(l.msg)
+		e.circuitNotice(code, id, now)
+	}
+}
+
+// sealingFor returns the remote to which our data carries that index, on that path.
+func (e *Engine) sealingFor(index wire.Index, from path) *Remote {
+	for _, r := range e.Remotes() {
+		if s := r.current.Load(); s == nil || s.peer != index {
+			continue
+		}
+		if p := r.path.Load(); p != nil && *p == from {
+			return r
+		}
+	}
+	return nil
+}
+
+// serveControl deals with a control message (§13), which came sealed.
+func (e *Engine) serveControl(l letter, now time.Time) {
+	m, err := wire.ParseControl(l.msg)
+	if err != nil {
+		e.drop(DropControl)
+		return
+	}
+	r := l.remote
+	switch m := m.(type) {
+	case wire.Probe:
+		_, addr, _ := l.from.under()
+		r.sendControlBy(l.sealed, l.from, wire.ProbeReply{Token: m.Token, Observed: addr}, now)
+	case wire.ProbeReply:
+		r.receiveProbeReply(m, now)
+	case wire.LookupReply:
+		e.requests.answer(r, m.ID, m)
+	case wire.OpenCircuitReply:
+		e.requests.answer(r, m.ID, m)
+	case wire.CircuitOffered:
+		if !r.relay {
+			e.drop(DropControl)
+			return
+		}
+		e.circuitOffered(r, m, now)
+	case wire.CloseCircuit:
+		if e.cfg.Serve != nil {
+			e.cfg.Serve(r, m)
+		} else {
+			e.circuitClosed(r, m.Circuit, now)
+		}
+	default:
+		if e.cfg.Serve == nil {
+			e.drop(DropControl)
+			return
+		}
+		if reply := e.cfg.Serve(r, m); reply != nil {
+			r.Send(reply)
+		}
+	}
+}

@@ -1,0 +1,306 @@
+package engine
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/adit-overlay/adit/packet"
+	"github.com/adit-overlay/adit/underlay"
+	"github.com/adit-overlay/adit/wire"
+)
+
+// readDevice takes packets from the device, batch by batch, to where they go. It is the only
+// goroutine that does.
+func (e *Engine) readDevice() {
+	var batch packet.Batch
+	out := newOutbound(e, messagesPerSend)
+	for {
+		batch.Reset()
+		if err := e.cfg.Device.Read(&batch); err != nil {
+			if !errors.Is(err, net.ErrClosed) {
+				e.log.Error("device ended", "error", err)
+			}
+			return
+		}
+		now := time.Now()
+		for i := range batch.Packets {
+			out.route(&batch.Packets[i], now)
+		}
+		out.flush()
+		out.settle(now)
+	}
+}
+
+// An outbound seals packets into messages and sends them. It is used by one goroutine.
+type outbound struct {
+	e *Engine
+
+	// Messages under construction, all for one carrier.
+	carrier  underlay.Carrier
+	messages []underlay.Message
+	buffers  [][]byte
+	count    int  // datagrams in the last message
+	short    bool // the last datagram of the last message was shorter: no more may follow
+
+	cutter packet.Cutter
+	nonce  wire.Nonce
+
+	// The destination of the last packet, and what was sealed for its remote since settle.
+	dst            netip.Addr
+	remote         *Remote
+	via            *Remote // the relay of its path, if that is a circuit
+	packets, bytes int
+}
+
+// messagesPerSend is how many full messages are gathered before they are sent.
+const messagesPerSend = 4
+
+func newOutbound(e *Engine, messages int) *outbound {
+	return &outbound{e: e, messages: make([]underlay.Message, 0, messages), buffers: make([][]byte, messages)}
+}
+
+// route finds the remote a packet is for, and seals it for that; or has it wait.
+func (o *outbound) route(p *packet.Packet, now time.Time) {
+	if len(p.Pieces) == 0 {
+		o.e.drop(DropOutgoing)
+		return
+	}
+	h, err := packet.ParseHead(p.Pieces[0], p.Len())
+	if err != nil {
+		o.e.drop(DropOutgoing)
+		return
+	}
+	r := o.remote
+	if h.Dst != o.dst || r == nil || o.packets == 0 {
+		r = o.e.routes.lookup(h.Dst)
+		if r == nil {
+			o.e.lookups.hold(h.Dst, p, now)
+			return
+		}
+		if r != o.remote {
+			o.settle(now)
+		}
+		o.dst, o.remote = h.Dst, r
+	}
+	s := r.current.Load()
+	way := r.path.Load()
+	if s == nil || way == nil {
+		r.hold(p, nil, now)
+		return
+	}
+	switch err := o.seal(s, way, p); {
+	case errors.Is(err, wire.ErrExhausted):
+		r.hold(p, s, now)
+	case errors.Is(err, packet.ErrOffload):
+		o.e.drop(DropOutgoing)
+	case err != nil:
+		o.e.drop(DropNoPath)
+	}
+}
+
+var errNoPath = errors.New("engine: the path's relay is not reached")
+
+// seal cuts p into segments and seals each into the messages under construction.
+func (o *outbound) seal(s *session, way *path, p *packet.Packet) error {
+	carrier, addr, ok := way.under()
+	if !ok {
+		return errNoPath
+	}
+	if err := o.cutter.Start(p, true); err != nil {
+		return err
+	}
+	prefix := way.prefixLen()
+	if prefix+o.cutter.Size()+wire.DataOverhead > underlay.MaxMessage {
+		return packet.ErrOffload
+	}
+	n := o.cutter.Segments()
+	counter, err := s.sealer.Reserve(n)
+	if err != nil {
+		return err
+	}
+	var flags wire.Flags
+	if p.Checksum == packet.ChecksumPartial {
+		flags = wire.FlagPartialChecksum
+	}
+	for range n {
+		size := o.cutter.Size()
+		slot := o.slot(carrier, addr, prefix+size+wire.DataOverhead)
+		if prefix != 0 {
+			wire.PutCircuit(slot, way.circuit)
+			slot = slot[prefix:]
+		}
+		o.cutter.Next(slot[wire.HeaderLen : wire.HeaderLen+size])
+		s.sealer.Seal(slot, counter, flags, &o.nonce)
+		counter++
+		o.bytes += size
+	}
+	o.packets += n
+	o.via = way.relay
+	return nil
+}
+
+// slot returns room for a datagram of n bytes, in the last message if it fits there.
+func (o *outbound) slot(c underlay.Carrier, addr netip.AddrPort, n int) []byte {
+	if c != o.carrier {
+		o.flush()
+		o.carrier = c
+	}
+	if last := len(o.messages) - 1; last >= 0 {
+		m := &o.messages[last]
+		at := len(m.Buf)
+		if m.Addr == addr && !o.short && n <= m.Seg && o.count < underlay.MaxSegments && at+n <= underlay.MaxMessage {
+			m.Buf = m.Buf[:at+n]
+			o.count++
+			o.short = n < m.Seg
+			return m.Buf[at : at+n : at+n]
+		}
+		if len(o.messages) == cap(o.messages) {
+			o.flush()
+		}
+	}
+	i := len(o.messages)
+	if o.buffers[i] == nil {
+		o.buffers[i] = make([]byte, underlay.MaxMessage)
+	}
+	o.messages = append(o.messages, underlay.Message{Buf: o.buffers[i][:n], Seg: n, Addr: addr})
+	o.count, o.short = 1, false
+	return o.buffers[i][:n:n]
+}
+
+// flush sends the messages under construction.
+func (o *outbound) flush() {
+	if len(o.messages) == 0 {
+		return
+	}
+	if err := o.carrier.Send(o.messages); err != nil {
+		o.e.drop(DropSend)
+	}
+	o.messages = o.messages[:0]
+}
+
+// settle books what was sealed for the last remote: once a batch, not once a packet.
+func (o *outbound) settle(now time.Time) {
+	if o.packets == 0 {
+		return
+	}
+	o.remote.noteSent(now, data)
+	if o.via != nil {
+		o.via.noteSent(now, data)
+	}
+	for _, t := range []*trafficCounters{&o.e.traffic, &o.remote.traffic} {
+		t.sentPackets.Add(uint64(o.packets))
+		t.sentBytes.Add(uint64(o.bytes))
+	}
+	o.packets, o.bytes = 0, 0
+}
+
+// sealAndSend is the way of packets that were held. It returns how many went out, and is called with the
+// remote's mu held.
+func (r *Remote) sealAndSend(s *session, held []heldPacket, now time.Time) (sent int) {
+	way := r.path.Load()
+	if len(held) == 0 || way == nil {
+		r.engine.dropN(DropHeld, len(held))
+		return 0
+	}
+	o := newOutbound(r.engine, 1)
+	o.remote = r
+	for _, h := range held {
+		p := packet.Packet{Pieces: [][]byte{h.bytes}, Offload: h.Offload}
+		if err := o.seal(s, way, &p); err != nil {
+			r.engine.drop(DropHeld)
+			continue
+		}
+		sent++
+	}
+	o.flush()
+	o.settle(now)
+	return sent
+}
+
+// sendInner seals inner, which is no packet, on the path in use.
+func (r *Remote) sendInner(s *session, inner []byte, now time.Time) {
+	if p := r.path.Load(); p != nil {
+		r.sendInnerBy(s, *p, inner, quiet, now)
+	}
+}
+
+func (r *Remote) sendInnerBy(s *session, p path, inner []byte, what traffic, now time.Time) {
+	counter, err := s.sealer.Reserve(1)
+	if err != nil {
+		return
+	}
+	slot := make([]byte, len(inner)+wire.DataOverhead)
+	copy(slot[wire.HeaderLen:], inner)
+	s.sealer.Seal(slot, counter, 0, new(wire.Nonce))
+	r.noteSent(now, what)
+	r.engine.send(p, slot)
+}
+
+// sendControl sends a control message on the path in use.
+func (r *Remote) sendControl(s *session, m wire.Control, now time.Time) {
+	if p := r.path.Load(); p != nil {
+		r.sendControlBy(s, *p, m, now)
+	}
+}
+
+// sendControlBy sends a control message on a certain path.
+func (r *Remote) sendControlBy(s *session, p path, m wire.Control, now time.Time) {
+	if !s.confirmed.Load() {
+		return
+	}
+	inner, err := m.Append(nil)
+	if err != nil {
+		r.engine.log.Error("control message", "remote", r.label(), "error", err)
+		return
+	}
+	what := quiet
+	switch m.(type) {
+	case wire.Probe, wire.Lookup, wire.OpenCircuit:
+		what = question
+	}
+	r.sendInnerBy(s, p, inner, what, now)
+}
+
+// Send sends a control message to the remote, if there is a session with it.
+func (r *Remote) Send(m wire.Control) {
+	if s := r.current.Load(); s != nil {
+		r.sendControl(s, m, time.Now())
+	}
+}
+
+// send puts one datagram on a path. What cannot be sent is counted.
+func (e *Engine) send(p path, datagram []byte) {
+	c, addr, ok := p.under()
+	if !ok {
+		e.drop(DropNoPath)
+		return
+	}
+	if p.relay != nil {
+		b := make([]byte, wire.CircuitOverhead, wire.CircuitOverhead+len(datagram))
+		wire.PutCircuit(b, p.circuit)
+		datagram = append(b, datagram...)
+	}
+	if err := c.Send([]underlay.Message{{Buf: datagram, Seg: len(datagram), Addr: addr}}); err != nil {
+		e.drop(DropSend)
+	}
+}
+
+// refuse tells the sender of a packet from the device that it cannot go on.
+func (e *Engine) refuse(pkt []byte, why packet.Unreachable) {
+	h, err := packet.Parse(pkt)
+	if err != nil || e.cfg.Device == nil {
+		return
+	}
+	for _, own := range e.cfg.Addresses {
+		if own.Addr().Is4() == h.Src.Is4() {
+			msg := packet.AppendUnreachable(nil, pkt, &h, why, own.Addr())
+			if len(msg) > 0 {
+				in := e.cfg.Device.Inlet()
+				in.Deliver(copy(in.Lend(len(msg)), msg), packet.Offload{Checksum: packet.ChecksumVerified})
+			}
+			return
+		}
+	}
+}

@@ -1,0 +1,142 @@
+package engine
+
+import (
+	"time"
+
+	"github.com/adit-overlay/adit/wire"
+)
+
+// A keyring holds the sessions beside the current one (§17).
+type keyring struct {
+	previous      *session // opens what was still under way when it was replaced
+	previousUntil time.Time
+
+	next      *session // answered by us, not yet confirmed
+	nextPath  path     // where its initiation came from
+	nextUntil time.Time
+}
+
+// unconfirmedFor is how long a responder waits for the first packet of a session.
+const unconfirmedFor = 30 * time.Second
+
+// The ages of a session scale with Config.RekeyAfter.
+func (e *Engine) rekeyAfter(s *session) time.Duration {
+	if s.initiator {
+		return e.cfg.RekeyAfter
+	}
+	return e.cfg.RekeyAfter + scaled(e, wire.TakeOver)
+}
+func (e *Engine) rejectAfter() time.Duration { return scaled(e, wire.RejectAfter) }
+
+func scaled(e *Engine, d time.Duration) time.Duration {
+	return time.Duration(float64(d) * (float64(e.cfg.RekeyAfter) / float64(wire.RekeyAfter)))
+}
+
+// activate makes s, now confirmed, the session that seals, on path p. What was current opens for a
+// while longer. It is called with mu held.
+func (r *Remote) activate(s *session, p path, now time.Time) {
+	r.cancelInitiation()
+	r.retire(r.keys.previous)
+	r.keys.previous, r.keys.previousUntil = r.current.Load(), now.Add(wire.KeepPrevious)
+	first := r.keys.previous == nil
+	r.setPath(p)
+	// What waited for the session goes out before anything the device's reader sends by it.
+	flushed := r.flushHeld(s, now)
+	r.current.Store(s)
+	if first {
+		r.engine.log.Info("session", "remote", r.label(), "path", p.String())
+	}
+	if s.initiator && !flushed {
+		r.sendInner(s, nil, now) // confirms it to the responder
+	}
+	r.life.reset(now)
+	if r.relay {
+		r.engine.requests.kick(r)
+	}
+	r.wake()
+}
+
+// confirm is called with the first packet of a session that we answered.
+func (r *Remote) confirm(s *session, p path, now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.keys.next != s || r.closed {
+		return
+	}
+	r.keys.next = nil
+	s.confirmed.Store(true)
+	r.activate(s, p, now)
+}
+
+// offer keeps s, which we have just answered, until it is confirmed. It is called with mu held.
+func (r *Remote) offer(s *session, p path, now time.Time) {
+	r.retire(r.keys.next)
+	r.keys.next, r.keys.nextPath, r.keys.nextUntil = s, p, now.Add(unconfirmedFor)
+}
+
+// retire ends a session; nil is fine.
+func (r *Remote) retire(s *session) {
+	if s == nil {
+		return
+	}
+	s.retired.Store(true)
+	s.sealer.Retire()
+	s.opener.Retire()
+	r.engine.indexes.release(s.local)
+}
+
+// dropSessions forgets all keys. It is called with mu held.
+func (r *Remote) dropSessions() {
+	r.retire(r.current.Swap(nil))
+	r.retire(r.keys.previous)
+	r.retire(r.keys.next)
+	r.keys = keyring{}
+}
+
+// advanceKeys ends sessions that are past their time and asks for new keys when it is time.
+func (r *Remote) advanceKeys(now time.Time) {
+	if r.keys.previous != nil && !now.Before(r.keys.previousUntil) {
+		r.retire(r.keys.previous)
+		r.keys.previous = nil
+	}
+	if r.keys.next != nil && !now.Before(r.keys.nextUntil) {
+		r.retire(r.keys.next)
+		r.keys.next = nil
+	}
+	s := r.current.Load()
+	if s == nil {
+		return
+	}
+	age := now.Sub(s.established)
+	if age >= r.engine.rejectAfter() {
+		r.retire(s)
+		r.current.Store(nil)
+		r.engine.log.Info("session ended", "remote", r.label())
+		if r.wanted(now) {
+			r.startHandshake(now)
+		}
+		return
+	}
+	if r.keys.next == nil && (age >= r.engine.rekeyAfter(s) && r.wanted(now) || s.sealer.Reserved() >= wire.RekeyAfterPackets) {
+		r.startHandshake(now)
+	}
+}
+
+func (r *Remote) keysDeadline() time.Time {
+	var due time.Time
+	if r.keys.previous != nil {
+		due = earliest(due, r.keys.previousUntil)
+	}
+	if r.keys.next != nil {
+		due = earliest(due, r.keys.nextUntil)
+	}
+	if s := r.current.Load(); s != nil {
+		due = earliest(due, s.established.Add(r.engine.rejectAfter()))
+		if !r.hs.active && r.keys.next == nil {
+			if t := s.established.Add(r.engine.rekeyAfter(s)); r.life.lastTick.Before(t) {
+				due = earliest(due, t)
+			}
+		}
+	}
+	return due
+}

@@ -14,6 +14,10 @@
 //	out := a.Run("ip", "addr")                          // a process in a's namespace
 //	nat.FlushNAT()
 //
+// [Network.Router] forwards without translation, [Network.Wire] joins two switches by a slow or lossy line,
+// [Host.Block] drops packets, [Host.Capture] collects them, and hosts can move from one network to
+// another while their processes run.
+//
 // Namespaces have no names and no mounts: a descriptor of this process, the processes
 // started in them and the sockets made in them are all that keep them alive. A killed test
 // therefore leaves no interface behind, and what it may leave, processes and temporary

@@ -18,8 +18,9 @@ type Impairment struct {
 
 	Rate int64 // bits of Ethernet frame a second; 0: as fast as they come
 
-	// Queue is how many bytes of frames may wait for their turn at Rate; what comes to a full
-	// queue is dropped. 0: 100 ms worth of Rate, and never less than 64 KiB.
+	// Queue is how many bytes of frames may wait for their turn at Rate, the one being sent
+	// included; what comes to a full queue is dropped. An idle line takes any frame.
+	// 0: 100 ms worth of Rate, and never less than 64 KiB.
 	Queue int
 }
 
@@ -69,7 +70,7 @@ type shaper struct {
 // after another at Rate; then each is lost, or delayed.
 func (s *shaper) admit(now time.Duration, size int, i Impairment) (due time.Duration, v verdict) {
 	begin := max(now, s.free)
-	if i.Rate > 0 && begin-now+serialization(size, i.Rate) > i.queue() {
+	if begin > now && i.Rate > 0 && begin-now+serialization(size, i.Rate) > i.queue() {
 		return 0, overflow
 	}
 	due = begin + serialization(size, i.Rate)

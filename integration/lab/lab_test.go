@@ -8,7 +8,9 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -356,6 +358,27 @@ func TestCaptureSeesBytes(t *testing.T) {
 	}
 }
 
+func TestCaptureIsComplete(t *testing.T) {
+	h := newHome(t)
+	relay, a := h.udp(t, h.relay, "203.0.113.1:7"), h.udp(t, h.a, "192.168.1.2:4242")
+	a.send("so that neighbours know each other", "203.0.113.1:7")
+	relay.want("so that neighbours know each other")
+	c := h.a.Capture("any")
+	const count = 5000
+	for range count {
+		a.send("counted", "203.0.113.1:7")
+	}
+	got := 0
+	for _, f := range c.Stop() {
+		if f.Outgoing && strings.Contains(string(f.Data), "counted") {
+			got++
+		}
+	}
+	if got != count {
+		t.Errorf("captured %d of the %d frames sent before Stop", got, count)
+	}
+}
+
 func TestProcessAsNobody(t *testing.T) {
 	n := New(t)
 	sw := n.Switch("sw")
@@ -403,6 +426,17 @@ func TestProcessDialogue(t *testing.T) {
 	}
 	if err := p.Signal(unix.SIGTERM); !errors.Is(err, os.ErrProcessDone) {
 		t.Errorf("signal after the end: %v, want %v", err, os.ErrProcessDone)
+	}
+}
+
+func TestRunLeavesNoBackground(t *testing.T) {
+	out := New(t).Host("h").Run("sh", "-c", "sleep 1000 & echo $!")
+	pid, err := strconv.Atoi(strings.TrimSpace(out))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !ends(t, pid) {
+		t.Error("a background process outlived the command that started it")
 	}
 }
 
@@ -510,6 +544,80 @@ func descriptors(t *testing.T) int {
 	return len(entries)
 }
 
+// TestKilledRun kills a process that runs a lab, which is this test again, and looks at what it
+// leaves: at once no process of its own, after the next New nothing.
+func TestKilledRun(t *testing.T) {
+	const victim = "LAB_TEST_VICTIM"
+	if os.Getenv(victim) != "" {
+		n := New(t)
+		p := n.Host("h").Command("sh", "-c", `setsid sleep 1000 & echo "$$ $! ready"; wait`)
+		p.Start()
+		if err := p.WaitFor(t.Context(), "ready"); err != nil {
+			t.Fatal(err)
+		}
+		fmt.Println(p.Output(), n.TempDir(Nobody))
+		select {}
+	}
+	New(t) // skips where the victim would
+	cmd := exec.Command(os.Args[0], "-test.run=^TestKilledRun$")
+	cmd.Env = append(os.Environ(), victim+"=1")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var child, orphan int
+	var dir string
+	_, scanErr := fmt.Fscan(out, &child, &orphan, new(string), &dir)
+	cmd.Process.Kill()
+	cmd.Wait()
+	if scanErr != nil {
+		t.Fatal(scanErr)
+	}
+	if !ends(t, child) {
+		t.Error("the process outlived its lab")
+	}
+	if !exists(fmt.Sprintf("/proc/%d", orphan)) || !exists(dir) {
+		t.Fatal("nothing was left for New to remove")
+	}
+	New(t)
+	if !ends(t, orphan) {
+		t.Error("the orphan remains")
+	}
+	if exists(dir) {
+		t.Errorf("%s remains", dir)
+	}
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// ends waits for the end of a process that need not be a child.
+func ends(t *testing.T, pid int) bool {
+	t.Helper()
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return errors.Is(err, unix.ESRCH)
+	}
+	defer unix.Close(fd)
+	n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(patience.Milliseconds()))
+	return n == 1 && err == nil
+}
+
+func TestNATForgetsIdleFlows(t *testing.T) {
+	h := newHome(t)
+	h.nat.Sysctl("net/netfilter/nf_conntrack_udp_timeout", "0")
+	relay, a := h.udp(t, h.relay, "203.0.113.1:7"), h.udp(t, h.a, "192.168.1.2:4242")
+	a.send("ping", "203.0.113.1:7")
+	from := relay.want("ping")
+	relay.send("too late", from.String())
+	a.wantNothing()
+}
+
 func TestNewSweepsAbandoned(t *testing.T) {
 	n := New(t)
 	// The owner of these is a process with our number that started at another time.
@@ -533,7 +641,6 @@ func TestNewSweepsAbandoned(t *testing.T) {
 		t.Fatal(err)
 	}
 	New(t)
-	exists := func(d string) bool { _, err := os.Stat(d); return err == nil }
 	if exists(deadDir) {
 		t.Error("the directory of a dead owner remains")
 	}

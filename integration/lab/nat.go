@@ -17,6 +17,11 @@ import (
 // meet by sending to each other at once. Linux remembers each flow by both of its ends, so a
 // mapping serves one far end only and another far end sees the same port only because it was kept (a
 // port-restricted cone, to its users).
+//
+// How long idle flows are remembered is a kernel parameter of the host:
+//
+//	nat.Sysctl("net/netfilter/nf_conntrack_udp_timeout", "2")        // seconds, until there is a reply
+//	nat.Sysctl("net/netfilter/nf_conntrack_udp_timeout_stream", "2") // after there was one
 type NAT struct {
 	*Host
 	outside string // interface

@@ -232,6 +232,9 @@ func (h *Host) on(sw *Switch) *iface {
 
 func (h *Host) attach(l Link) {
 	h.n.t.Helper()
+	if l.sw.n != h.n {
+		h.n.t.Fatalf("lab: host %s: switch %s belongs to another network", h.name, l.sw.name)
+	}
 	i := &iface{sw: l.sw, name: "eth" + strconv.Itoa(h.created), port: h.n.port()}
 	h.created++
 	for _, s := range l.addrs {

@@ -86,7 +86,7 @@ func printPeer(w io.Writer, path string, p *config.Peer) error {
 	}
 	for i, r := range p.Relays {
 		if i < maxListed {
-			s.row("relay", r.Endpoint, r.PublicKey.String())
+			s.row("relay", "-", r.PublicKey.String(), r.Endpoint)
 		}
 	}
 	s.rest(len(p.Relays))
@@ -136,7 +136,16 @@ func mode(m config.Mode, iface string) string {
 }
 
 func timers(rekey, keepalive time.Duration) string {
-	return fmt.Sprintf("new keys every %v, keepalive every %v", rekey, keepalive)
+	return fmt.Sprintf("new keys every %s, keepalive every %s", short(rekey), short(keepalive))
+}
+
+// short writes a duration as people do: 5m, not 5m0s.
+func short(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	return s
 }
 
 func limits(l config.Limits) string {

@@ -17,8 +17,8 @@ type logFlags struct {
 
 func (f *logFlags) register(root *cobra.Command) {
 	flags := root.PersistentFlags()
-	flags.StringVar(&f.format, "log-format", "", "`FORMAT` of logs: text or json (default: the configuration's, else text)")
-	flags.StringVar(&f.level, "log-level", "", "least `LEVEL` that is logged: debug, info, warn or error (default: the configuration's, else info)")
+	flags.StringVar(&f.format, "log-format", "", "`FORMAT` of logs: text or json (default: as configured, or text)")
+	flags.StringVar(&f.level, "log-level", "", "least `LEVEL` logged: debug, info, warn, error (default: as configured, or info)")
 	root.RegisterFlagCompletionFunc("log-format", cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp))
 	root.RegisterFlagCompletionFunc("log-level", cobra.FixedCompletions([]string{"debug", "info", "warn", "error"}, cobra.ShellCompDirectiveNoFileComp))
 }

@@ -120,6 +120,7 @@ cannot reach each other directly meet at a relay, which cannot read what they sa
 	root.SetIn(e.stdin)
 	root.SetOut(e.stdout)
 	root.SetErr(e.stderr)
+	root.Flags().Bool("version", false, "print which adit this is") // cobra's own takes -v
 	root.SetVersionTemplate("{{.Version}}\n")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usagef("%w: see %s --help", err, cmd.CommandPath())

@@ -83,7 +83,7 @@ func (s *Stack) connect(transport tcpip.TransportProtocolNumber, a endpointAddr,
 		return nil, net.ErrClosed
 	}
 	protocol, to := a.remote(s)
-	ep, terr := s.g.NewEndpoint(transport, protocol, wq)
+	ep, terr := s.ip.g.NewEndpoint(transport, protocol, wq)
 	if terr != nil {
 		return nil, callError("socket", terr)
 	}
@@ -162,10 +162,10 @@ func (s *Stack) bind(transport tcpip.TransportProtocolNumber, a endpointAddr, wq
 		return nil, 0, net.ErrClosed
 	}
 	if !a.wildcard() && !s.isOwn(a.addrPort.Addr()) {
-		return nil, 0, callError("bind", &tcpip.ErrBadLocalAddress{}) // spoofing would let it pass
+		return nil, 0, callError("bind", &tcpip.ErrBadLocalAddress{})
 	}
 	protocol, local, v6only := a.local()
-	ep, terr := s.g.NewEndpoint(transport, protocol, wq)
+	ep, terr := s.ip.g.NewEndpoint(transport, protocol, wq)
 	if terr != nil {
 		return nil, 0, callError("socket", terr)
 	}

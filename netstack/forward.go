@@ -18,6 +18,7 @@ import (
 // time is not answered.
 type forwards struct {
 	s       *Stack
+	ip      *ipStack       // in which the far ends of the overlay find every advertised address
 	nets    []netip.Prefix // masked
 	ctx     context.Context
 	tcp     *tcp.Forwarder
@@ -33,10 +34,15 @@ type forwards struct {
 	dialling map[stack.TransportEndpointID]struct{} // TCP connections until both sides are open
 }
 
-func newForwards(s *Stack) *forwards {
+func newForwards(s *Stack) (*forwards, error) {
+	ip, err := newIPStack(s.cfg, nil, s.send)
+	if err != nil {
+		return nil, err
+	}
 	l := s.cfg.Limits
 	f := &forwards{
 		s:        s,
+		ip:       ip,
 		ctx:      s.closing,
 		dials:    newSlots(l.Dials, l.DialsPerSource),
 		flows:    newSlots(l.Flows, l.FlowsPerSource),
@@ -47,9 +53,11 @@ func newForwards(s *Stack) *forwards {
 		f.nets = append(f.nets, p.Masked())
 	}
 	// The limit is ours to hold, so that dials and not requests are counted, and by source.
-	f.tcp = tcp.NewForwarder(s.g, 0, l.Dials+1, f.forwardTCP)
-	f.udp = udp.NewForwarder(s.g, f.forwardUDP)
-	return f
+	f.tcp = tcp.NewForwarder(ip.g, 0, l.Dials+1, f.forwardTCP)
+	f.udp = udp.NewForwarder(ip.g, f.forwardUDP)
+	ip.g.SetTransportProtocolHandler(tcp.ProtocolNumber, f.handleTCP)
+	ip.g.SetTransportProtocolHandler(udp.ProtocolNumber, f.handleUDP)
+	return f, nil
 }
 
 // allowed reports whether a is the address of a machine in an advertised network that the host may be
@@ -117,7 +125,7 @@ func (f *forwards) reopen(d datagram) {
 // find returns the TCP endpoint of a connection, or nil.
 func (f *forwards) find(id stack.TransportEndpointID) tcpip.Endpoint {
 	protocol := protocolOf(addrOf(id.LocalAddress))
-	ep, _ := f.s.g.FindTransportEndpoint(protocol, tcp.ProtocolNumber, id, trustedNIC).(tcpip.Endpoint)
+	ep, _ := f.ip.g.FindTransportEndpoint(protocol, tcp.ProtocolNumber, id, trustedNIC).(tcpip.Endpoint)
 	return ep
 }
 

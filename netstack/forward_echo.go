@@ -67,18 +67,13 @@ func (f *forwards) echo(from, to netip.Addr, message []byte) {
 		f.s.log.Debug("echo into advertised network", "from", from, "to", to, "err", err)
 		return
 	}
-	if f.s.answerEcho(to, from, message) {
+	if f.answerEcho(to, from, message) {
 		f.s.stats.echoes.Add(1)
 	}
 }
 
 // answerEcho makes an echo request's message its reply and sends it.
-func (s *Stack) answerEcho(from, to netip.Addr, message []byte) bool {
-	s.gate.RLock()
-	defer s.gate.RUnlock()
-	if s.closed {
-		return false
-	}
+func (f *forwards) answerEcho(from, to netip.Addr, message []byte) bool {
 	message[1], message[2], message[3] = 0, 0, 0
 	var sum uint16
 	transport := header.ICMPv4ProtocolNumber
@@ -92,7 +87,7 @@ func (s *Stack) answerEcho(from, to netip.Addr, message []byte) bool {
 	sum = ^checksum.Checksum(message, sum)
 	message[2], message[3] = byte(sum>>8), byte(sum)
 
-	r, terr := s.g.FindRoute(trustedNIC, addressOf(from), addressOf(to), protocolOf(to), false)
+	r, terr := f.ip.g.FindRoute(trustedNIC, addressOf(from), addressOf(to), protocolOf(to), false)
 	if terr != nil {
 		return false
 	}

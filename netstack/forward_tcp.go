@@ -14,9 +14,6 @@ import (
 
 // handleTCP is asked by the stack about segments that belong to no endpoint. False lets it answer RST.
 func (f *forwards) handleTCP(id stack.TransportEndpointID, pkt *stack.PacketBuffer) bool {
-	if !f.allowed(addrOf(id.LocalAddress)) {
-		return f.s.isOwn(addrOf(id.LocalAddress)) == false
-	}
 	source := addrOf(id.RemoteAddress)
 
 	f.mu.Lock()
@@ -124,10 +121,10 @@ func isRefusal(err error) bool {
 	return isSystemRefusal(err)
 }
 
-// wait ends all forwarding and returns when it has ended. Dials end with the context, copying too. A
+// close ends all forwarding and returns when it has ended. Dials end with the context, copying too. A
 // handshake with the near side can only be aborted, and only once its endpoint is registered:
 // hence again until all is over.
-func (f *forwards) wait() {
+func (f *forwards) close() {
 	f.mu.Lock()
 	f.ended = true
 	f.mu.Unlock()
@@ -142,6 +139,7 @@ func (f *forwards) wait() {
 		f.abortHandshakes()
 		select {
 		case <-over:
+			f.ip.close()
 			return
 		case <-again.C:
 		}

@@ -18,9 +18,6 @@ const maxDatagram = 65535
 // handleUDP is asked by the stack about datagrams that belong to no endpoint. False lets it answer that
 // the port is unreachable.
 func (f *forwards) handleUDP(id stack.TransportEndpointID, pkt *stack.PacketBuffer) bool {
-	if !f.allowed(addrOf(id.LocalAddress)) {
-		return !f.s.isOwn(addrOf(id.LocalAddress))
-	}
 	source := addrOf(id.RemoteAddress)
 	if !f.flows.take(source) {
 		f.s.stats.flowsLimited.Add(1)

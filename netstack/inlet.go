@@ -70,6 +70,7 @@ func (in *inlet) Deliver(n int, o packet.Offload) error {
 		s.stats.ownSource.Add(1)
 		return errOwnSource
 	}
+	ip := s.ip
 	if !s.isOwn(d.dst) {
 		if s.forwards == nil || !s.forwards.allowed(d.dst) {
 			s.stats.notForHere.Add(1)
@@ -81,16 +82,13 @@ func (in *inlet) Deliver(n int, o packet.Offload) error {
 		if d.isSYN() {
 			s.forwards.reopen(d)
 		}
+		ip = s.forwards.ip
 	}
 	d.widenUnreachable()
 
 	pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithView(in.give(n))})
 	pkt.NetworkProtocolNumber = protocolOf(d.dst)
-	if d.plain && (o.Checksum != packet.ChecksumComplete || o.Super()) {
-		s.trusted.inject(pkt)
-	} else {
-		s.verifying.inject(pkt)
-	}
+	ip.deliver(pkt, !d.plain || o.Checksum == packet.ChecksumComplete && !o.Super())
 	pkt.DecRef()
 	return nil
 }

@@ -86,7 +86,7 @@ func (s *Stack) pingEndpoint(to netip.Addr, wq *waiter.Queue) (tcpip.Endpoint, e
 	if to.Is6() {
 		transport = icmp.ProtocolNumber6
 	}
-	ep, terr := s.g.NewEndpoint(transport, protocolOf(to), wq)
+	ep, terr := s.ip.g.NewEndpoint(transport, protocolOf(to), wq)
 	if terr != nil {
 		return nil, callError("socket", terr)
 	}

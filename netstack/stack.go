@@ -2,10 +2,9 @@
 // needs no privilege: gVisor's stack as a device that takes and gives plain IP packets, with the
 // calls of package net on its other side.
 //
-//	Dial, Listen, …  ──►  gVisor  ──► sendQueue ──►  Read      (to the engine)
-//	                      gVisor  ◄──────────────── Inlet     (from the engine)
-//	                        │
-//	                     forwards  ──►  the host's network, for advertised addresses only
+//	Dial, Listen, …  ◄──►  gVisor, own addresses          ──►  sendQueue  ──►  Read
+//	the host's network ◄──►  gVisor, advertised addresses  ──►  sendQueue  ──►  Read
+//	                                    Inlet  ──►  either of the two, by destination
 //
 // TCP leaves as super-packets of many segments with partial checksums, and may enter so.
 //
@@ -16,22 +15,11 @@ package netstack
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"net/netip"
 	"sync"
-	"time"
 
-	"gvisor.dev/gvisor/pkg/tcpip"
-	"gvisor.dev/gvisor/pkg/tcpip/header"
-	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
-	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
-	"gvisor.dev/gvisor/pkg/tcpip/transport/icmp"
-	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
-	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
-
-	"golang.org/x/time/rate"
 )
 
 // A Stack is a TCP/IP stack with a device's face to the overlay and a face like package net to the
@@ -39,15 +27,14 @@ import (
 type Stack struct {
 	cfg Config
 	log *slog.Logger
-	g   *stack.Stack
 
-	own                map[netip.Addr]struct{}
-	trusted, verifying *link
-	queue              *sendQueue
-	loop               *loopback
-	outlet             outlet
-	forwards           *forwards // nil when nothing is advertised
-	stats              counters
+	own      map[netip.Addr]struct{}
+	ip       *ipStack // for own addresses
+	queue    *sendQueue
+	loop     *loopback
+	outlet   outlet
+	forwards *forwards // nil when nothing is advertised
+	stats    counters
 
 	// gate is held for reading by whoever may register an endpoint or enter a packet; closed is
 	// set under it, so that after Close has had it nothing new comes to be.
@@ -73,103 +60,22 @@ func New(cfg Config) (*Stack, error) {
 		done:  make(chan struct{}),
 	}
 	s.closing, s.begin = context.WithCancel(context.Background())
-	v4, v6 := false, false
-	for _, p := range cfg.Addresses {
+	addresses := make([]netip.Addr, len(cfg.Addresses))
+	for i, p := range cfg.Addresses {
+		addresses[i] = p.Addr()
 		s.own[p.Addr()] = struct{}{}
-		v4 = v4 || p.Addr().Is4()
-		v6 = v6 || p.Addr().Is6()
 	}
-
-	s.g = stack.New(stack.Options{
-		NetworkProtocols: []stack.NetworkProtocolFactory{ipv4.NewProtocol, ipv6.NewProtocol},
-		TransportProtocols: []stack.TransportProtocolFactory{
-			tcp.NewProtocol, udp.NewProtocol, icmp.NewProtocol4, icmp.NewProtocol6,
-		},
-		Clock: cfg.clock,
-	})
-	size := gsoMaxSize(cfg.MTU, cfg.GSOMaxSegments, v4, v6)
-	s.trusted = &link{mtu: uint32(cfg.MTU), gsoMaxSize: size, send: s.send, rxOffload: true}
-	s.verifying = &link{mtu: uint32(cfg.MTU), gsoMaxSize: size, send: s.send}
-	s.loop = newLoopback(s.trusted)
-	if len(cfg.Advertise) > 0 {
-		s.forwards = newForwards(s)
-	}
-	if err := s.configure(); err != nil {
-		s.Close()
+	if s.ip, err = newIPStack(cfg, addresses, s.send); err != nil {
 		return nil, err
 	}
+	s.loop = newLoopback(s.ip.trusted)
+	if len(cfg.Advertise) > 0 {
+		if s.forwards, err = newForwards(s); err != nil {
+			s.Close()
+			return nil, err
+		}
+	}
 	return s, nil
-}
-
-// configure brings up the interfaces and sets the options of the protocols.
-func (s *Stack) configure() error {
-	for _, set := range tcpOptions() {
-		if err := s.g.SetTransportProtocolOption(tcp.ProtocolNumber, set); err != nil {
-			return fmt.Errorf("netstack: set %T: %v", set, err)
-		}
-	}
-	// The default of 1,000 a second would make a ping flood look like loss.
-	s.g.SetICMPLimit(rate.Limit(50_000))
-	s.g.SetICMPBurst(1000)
-
-	for id, l := range map[tcpip.NICID]*link{trustedNIC: s.trusted, verifyingNIC: s.verifying} {
-		if err := s.g.CreateNIC(id, l); err != nil {
-			return fmt.Errorf("netstack: create interface: %v", err)
-		}
-		for a := range s.own {
-			address := tcpip.ProtocolAddress{
-				Protocol:          protocolOf(a),
-				AddressWithPrefix: addressOf(a).WithPrefix(),
-			}
-			if err := s.g.AddProtocolAddress(id, address, stack.AddressProperties{}); err != nil {
-				return fmt.Errorf("netstack: add address %v: %v", a, err)
-			}
-		}
-		if s.forwards != nil {
-			if err := s.g.SetPromiscuousMode(id, true); err != nil {
-				return fmt.Errorf("netstack: accept advertised addresses: %v", err)
-			}
-			if err := s.g.SetSpoofing(id, true); err != nil {
-				return fmt.Errorf("netstack: answer from advertised addresses: %v", err)
-			}
-		}
-	}
-	// Routes of one prefix length are tried in this order, if the interface is not given.
-	s.g.SetRouteTable([]tcpip.Route{
-		{Destination: header.IPv4EmptySubnet, NIC: trustedNIC},
-		{Destination: header.IPv4EmptySubnet, NIC: verifyingNIC},
-		{Destination: header.IPv6EmptySubnet, NIC: trustedNIC},
-		{Destination: header.IPv6EmptySubnet, NIC: verifyingNIC},
-	})
-	if s.forwards != nil {
-		s.g.SetTransportProtocolHandler(tcp.ProtocolNumber, s.forwards.handleTCP)
-		s.g.SetTransportProtocolHandler(udp.ProtocolNumber, s.forwards.handleUDP)
-	}
-	return nil
-}
-
-// tcpOptions returns how TCP is tuned. The choices were measured: without loss buffers decide, under
-// loss RACK and a low minimum of the retransmission timeout do, and Cubic collapses.
-func tcpOptions() []tcpip.SettableTransportProtocolOption {
-	sack := tcpip.TCPSACKEnabled(true)
-	recovery := tcpip.TCPRACKLossDetection
-	control := tcpip.CongestionControlOption("reno")
-	moderate := tcpip.TCPModerateReceiveBufferOption(true)
-	minRTO := tcpip.TCPMinRTOOption(20 * time.Millisecond)
-	// With 15 retransmissions of a segment, a far end that is gone is noticed in three to five
-	// minutes; 120 seconds, gVisor's default, would make it half an hour.
-	maxRTO := tcpip.TCPMaxRTOOption(30 * time.Second)
-	// What the network of an overlay can still hold back is seconds old, not minutes. A client that
-	// makes thousands of connections a second would run out of ports with more.
-	timeWait := tcpip.TCPTimeWaitTimeoutOption(5 * time.Second)
-	reuse := tcpip.TCPTimeWaitReuseGlobal
-	// Linux's tcp_fin_timeout. It frees a closed connection whose far end never closes.
-	linger := tcpip.TCPLingerTimeoutOption(60 * time.Second)
-	return []tcpip.SettableTransportProtocolOption{
-		&sack, &recovery, &control, &moderate, &minRTO, &maxRTO, &timeWait, &reuse, &linger,
-		&tcpip.TCPSendBufferSizeRangeOption{Min: 4 << 10, Default: 1 << 20, Max: 4 << 20},
-		&tcpip.TCPReceiveBufferSizeRangeOption{Min: 4 << 10, Default: 1 << 20, Max: 4 << 20},
-	}
 }
 
 // MTU returns the greatest size of a single packet, in bytes.
@@ -210,33 +116,11 @@ func (s *Stack) Close() error {
 	s.begin()
 	s.queue.hurry()
 	if s.forwards != nil {
-		s.forwards.wait()
+		s.forwards.close()
 	}
-	s.closeEndpoints()
+	s.ip.close()
 	s.loop.close()
 	s.queue.close()
 	close(s.done)
 	return nil
-}
-
-// closeEndpoints aborts all endpoints and waits for the goroutines of the stack. A SYN that was being
-// handled meanwhile may leave one more endpoint behind, which the stack's Wait would wait
-// for without end: hence again until it is through.
-func (s *Stack) closeEndpoints() {
-	s.g.Close()
-	through := make(chan struct{})
-	go func() {
-		defer close(through)
-		s.g.Wait()
-	}()
-	again := time.NewTicker(10 * time.Millisecond)
-	defer again.Stop()
-	for {
-		select {
-		case <-through:
-			return
-		case <-again.C:
-			s.g.Close()
-		}
-	}
 }

@@ -1,6 +1,10 @@
 package netstack
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
+)
 
 // Stats counts what happened since New. All but the gauges only grow.
 type Stats struct {
@@ -42,6 +46,7 @@ type Stats struct {
 // counters are the counters this package keeps itself.
 type counters struct {
 	malformed, ownSource, notForHere  atomic.Uint64
+	udpOverflow                       atomic.Uint64
 	queueFull, loopFull               atomic.Uint64
 	forwarded, dialRefused            atomic.Uint64
 	dialSilent, dialsLimited          atomic.Uint64
@@ -54,17 +59,22 @@ type counters struct {
 
 // Stats returns a snapshot. It may be called at any time, after Close as well.
 func (s *Stack) Stats() Stats {
-	c, g := &s.stats, s.g.Stats()
+	c := &s.stats
+	var sum stackCounts
+	sum.add(s.ip.g.Stats())
+	if s.forwards != nil {
+		sum.add(s.forwards.ip.g.Stats())
+	}
 	return Stats{
 		Malformed:  c.malformed.Load(),
 		OwnSource:  c.ownSource.Load(),
 		NotForHere: c.notForHere.Load(),
 
-		BadIP:       g.IP.MalformedPacketsReceived.Value(),
-		BadTCP:      g.TCP.InvalidSegmentsReceived.Value() + g.TCP.ChecksumErrors.Value(),
-		BadUDP:      g.UDP.MalformedPacketsReceived.Value() + g.UDP.ChecksumErrors.Value(),
-		BadICMP:     g.ICMP.V4.PacketsReceived.Invalid.Value() + g.ICMP.V6.PacketsReceived.Invalid.Value(),
-		UDPOverflow: g.UDP.ReceiveBufferErrors.Value(),
+		BadIP:       sum.badIP,
+		BadTCP:      sum.badTCP,
+		BadUDP:      sum.badUDP,
+		BadICMP:     sum.badICMP,
+		UDPOverflow: sum.udpOverflow + c.udpOverflow.Load(),
 
 		QueueFull: c.queueFull.Load(),
 		LoopFull:  c.loopFull.Load(),
@@ -82,7 +92,21 @@ func (s *Stack) Stats() Stats {
 		EchoesLimited:  c.echoLimited.Load(),
 		TimeWaitReused: c.timeWaitReused.Load(),
 
-		Established: g.TCP.CurrentEstablished.Value(),
+		Established: sum.established,
 		FlowsOpen:   uint64(c.flowsOpen.Load()),
 	}
+}
+
+// stackCounts are counts of gVisor's stacks, summed up.
+type stackCounts struct {
+	badIP, badTCP, badUDP, badICMP, udpOverflow, established uint64
+}
+
+func (c *stackCounts) add(g tcpip.Stats) {
+	c.badIP += g.IP.MalformedPacketsReceived.Value()
+	c.badTCP += g.TCP.InvalidSegmentsReceived.Value() + g.TCP.ChecksumErrors.Value()
+	c.badUDP += g.UDP.MalformedPacketsReceived.Value() + g.UDP.ChecksumErrors.Value()
+	c.badICMP += g.ICMP.V4.PacketsReceived.Invalid.Value() + g.ICMP.V6.PacketsReceived.Invalid.Value()
+	c.udpOverflow += g.UDP.ReceiveBufferErrors.Value()
+	c.established += g.TCP.CurrentEstablished.Value()
 }

@@ -1,0 +1,155 @@
+package netstack
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/icmp"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
+
+	"golang.org/x/time/rate"
+)
+
+// ipStack is one instance of gVisor's stack with its two interfaces. A Stack has one for its own
+// addresses, and a second one for advertised networks if there are any: in one alone a
+// listener on all own addresses would take connections meant for the host's network, and
+// what is forwarded could be mistaken for what is not.
+type ipStack struct {
+	g                  *stack.Stack
+	trusted, verifying *link
+}
+
+// newIPStack returns a stack that has the given addresses, or without any takes every address for its own.
+func newIPStack(cfg Config, addresses []netip.Addr, send func(*stack.PacketBuffer) bool) (*ipStack, error) {
+	v4, v6 := len(addresses) == 0, len(addresses) == 0
+	for _, a := range addresses {
+		v4 = v4 || a.Is4()
+		v6 = v6 || a.Is6()
+	}
+	size := gsoMaxSize(cfg.MTU, cfg.GSOMaxSegments, v4, v6)
+	s := &ipStack{
+		g: stack.New(stack.Options{
+			NetworkProtocols: []stack.NetworkProtocolFactory{ipv4.NewProtocol, ipv6.NewProtocol},
+			TransportProtocols: []stack.TransportProtocolFactory{
+				tcp.NewProtocol, udp.NewProtocol, icmp.NewProtocol4, icmp.NewProtocol6,
+			},
+			Clock: cfg.clock,
+		}),
+		trusted:   &link{mtu: uint32(cfg.MTU), gsoMaxSize: size, send: send, rxOffload: true},
+		verifying: &link{mtu: uint32(cfg.MTU), gsoMaxSize: size, send: send},
+	}
+	if err := s.configure(addresses); err != nil {
+		s.close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// configure brings up the interfaces and sets the options of the protocols.
+func (s *ipStack) configure(addresses []netip.Addr) error {
+	for _, option := range tcpOptions() {
+		if err := s.g.SetTransportProtocolOption(tcp.ProtocolNumber, option); err != nil {
+			return fmt.Errorf("netstack: set %T: %v", option, err)
+		}
+	}
+	// The default of 1,000 a second would make a ping flood look like loss.
+	s.g.SetICMPLimit(rate.Limit(50_000))
+	s.g.SetICMPBurst(1000)
+
+	for _, nic := range []struct {
+		id tcpip.NICID
+		l  *link
+	}{{trustedNIC, s.trusted}, {verifyingNIC, s.verifying}} {
+		if err := s.g.CreateNIC(nic.id, nic.l); err != nil {
+			return fmt.Errorf("netstack: create interface: %v", err)
+		}
+		for _, a := range addresses {
+			address := tcpip.ProtocolAddress{
+				Protocol:          protocolOf(a),
+				AddressWithPrefix: addressOf(a).WithPrefix(),
+			}
+			if err := s.g.AddProtocolAddress(nic.id, address, stack.AddressProperties{}); err != nil {
+				return fmt.Errorf("netstack: add address %v: %v", a, err)
+			}
+		}
+		if len(addresses) > 0 {
+			continue
+		}
+		if err := s.g.SetPromiscuousMode(nic.id, true); err != nil {
+			return fmt.Errorf("netstack: accept all addresses: %v", err)
+		}
+		if err := s.g.SetSpoofing(nic.id, true); err != nil {
+			return fmt.Errorf("netstack: answer from all addresses: %v", err)
+		}
+	}
+	// Routes of one prefix length are tried in this order, if the interface is not given.
+	s.g.SetRouteTable([]tcpip.Route{
+		{Destination: header.IPv4EmptySubnet, NIC: trustedNIC},
+		{Destination: header.IPv4EmptySubnet, NIC: verifyingNIC},
+		{Destination: header.IPv6EmptySubnet, NIC: trustedNIC},
+		{Destination: header.IPv6EmptySubnet, NIC: verifyingNIC},
+	})
+	return nil
+}
+
+// tcpOptions returns how TCP is tuned. The choices were measured: without loss buffers decide, under
+// loss RACK and a low minimum of the retransmission timeout do, and Cubic collapses.
+func tcpOptions() []tcpip.SettableTransportProtocolOption {
+	sack := tcpip.TCPSACKEnabled(true)
+	recovery := tcpip.TCPRACKLossDetection
+	control := tcpip.CongestionControlOption("reno")
+	moderate := tcpip.TCPModerateReceiveBufferOption(true)
+	minRTO := tcpip.TCPMinRTOOption(20 * time.Millisecond)
+	// With 15 retransmissions of a segment, a far end that is gone is noticed in three to five
+	// minutes; with 120 seconds, gVisor's default, it could take half an hour.
+	maxRTO := tcpip.TCPMaxRTOOption(30 * time.Second)
+	// What the network of an overlay can still hold back is seconds old, not minutes. A client that
+	// makes thousands of connections a second would run out of ports with more.
+	timeWait := tcpip.TCPTimeWaitTimeoutOption(5 * time.Second)
+	reuse := tcpip.TCPTimeWaitReuseGlobal
+	// Linux's tcp_fin_timeout. It frees a closed connection whose far end never closes.
+	linger := tcpip.TCPLingerTimeoutOption(60 * time.Second)
+	return []tcpip.SettableTransportProtocolOption{
+		&sack, &recovery, &control, &moderate, &minRTO, &maxRTO, &timeWait, &reuse, &linger,
+		&tcpip.TCPSendBufferSizeRangeOption{Min: 4 << 10, Default: 1 << 20, Max: 4 << 20},
+		&tcpip.TCPReceiveBufferSizeRangeOption{Min: 4 << 10, Default: 1 << 20, Max: 4 << 20},
+	}
+}
+
+// deliver hands a received packet to the stack by the right interface.
+func (s *ipStack) deliver(pkt *stack.PacketBuffer, verify bool) {
+	if verify {
+		s.verifying.inject(pkt)
+	} else {
+		s.trusted.inject(pkt)
+	}
+}
+
+// close aborts all endpoints and waits for the goroutines of the stack. A SYN that was being
+// handled meanwhile may leave one more endpoint behind, which the stack's Wait would wait
+// for without end: hence again until it is through.
+func (s *ipStack) close() {
+	s.g.Close()
+	through := make(chan struct{})
+	go func() {
+		defer close(through)
+		s.g.Wait()
+	}()
+	again := time.NewTicker(10 * time.Millisecond)
+	defer again.Stop()
+	for {
+		select {
+		case <-through:
+			return
+		case <-again.C:
+			s.g.Close()
+		}
+	}
+}

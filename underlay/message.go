@@ -21,6 +21,14 @@ func (m *Message) check() error {
 	return nil
 }
 
+// checkAddressed is Message.check for a carrier with more than one destination. Port 0 is nobody's.
+func checkAddressed(m *Message) error {
+	if !m.Addr.IsValid() || m.Addr.Port() == 0 {
+		return errors.New("a message without an address")
+	}
+	return m.check()
+}
+
 // datagrams returns how many datagrams m holds. Seg must be positive.
 func (m *Message) datagrams() int {
 	return (len(m.Buf) + m.Seg - 1) / m.Seg

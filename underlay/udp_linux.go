@@ -125,30 +125,28 @@ type segmentation struct {
 	told   atomic.Bool // a refusal was logged
 }
 
-// refused takes notice that the system did not take m whole, and reports whether that is a matter
-// of segmentation, so that sending m datagram by datagram is worth a try.
+// concerns reports whether errno, for a message sent whole, may be a matter of segmentation, so that
+// sending it datagram by datagram is worth a try.
+func (s *segmentation) concerns(errno syscall.Errno) bool {
+	return errno == unix.EIO || errno == unix.EINVAL || errno == unix.EMSGSIZE
+}
+
+// refused takes notice that the system did not take m whole, but did datagram by datagram.
 //
 // EIO comes from a network card or driver that cannot do it: all further messages would fare
 // alike. EINVAL and EMSGSIZE come from kernels that fail at it too, but also when a segment does not fit
 // the path, and a path may shrink by a forged ICMP message. So after a first success they say
 // nothing about other destinations.
-func (s *segmentation) refused(e syscall.Errno, m *Message, log *slog.Logger) bool {
-	switch e {
-	case unix.EIO:
-	case unix.EINVAL, unix.EMSGSIZE:
-		if s.proven.Load() {
-			if !s.told.Swap(true) {
-				log.Info("a message was not taken whole; sent datagram by datagram",
-					"error", e, "to", m.Addr, "segment", m.Seg)
-			}
-			return true
+func (s *segmentation) refused(errno syscall.Errno, m *Message, log *slog.Logger) {
+	if errno != unix.EIO && s.proven.Load() {
+		if !s.told.Swap(true) {
+			log.Info("a message was not taken whole; sent datagram by datagram",
+				"error", errno, "to", m.Addr, "segment", m.Seg)
 		}
-	default:
-		return false
+		return
 	}
 	if s.on.Swap(false) {
 		log.Warn("UDP_SEGMENT does not work here, switched off; sending will cost more",
-			"error", e, "to", m.Addr, "segment", m.Seg)
+			"error", errno, "to", m.Addr, "segment", m.Seg)
 	}
-	return true
 }

@@ -97,11 +97,3 @@ func (p *portable) sendMessage(m *Message) error {
 }
 
 func (p *portable) offloads() (gso, gro bool) { return false, false }
-
-// checkAddressed is Message.check for a carrier with more than one destination.
-func checkAddressed(m *Message) error {
-	if !m.Addr.IsValid() {
-		return errors.New("a message without an address")
-	}
-	return m.check()
-}

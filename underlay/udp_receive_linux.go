@@ -173,10 +173,10 @@ func (r *receiver) segment(i int) int {
 // more of them than a Message holds.
 func (r *receiver) cut() Message {
 	m := r.rest
-	most := min(MaxMessage/m.Seg, MaxSegments) * m.Seg
-	if len(m.Buf) <= most {
-		r.rest = Message{}
-	} else {
+	r.rest = Message{}
+	if len(m.Buf) > MaxMessage || m.datagrams() > MaxSegments {
+		most := min(MaxMessage/m.Seg, MaxSegments) * m.Seg
+		r.rest = m
 		r.rest.Buf = m.Buf[most:]
 		r.rest.Seg = min(m.Seg, len(r.rest.Buf))
 		m.Buf = m.Buf[:most]

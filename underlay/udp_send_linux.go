@@ -28,7 +28,7 @@ func (b *batched) takeSender() *sender {
 }
 
 func (b *batched) giveSender(s *sender) {
-	s.failed = nil
+	s.failed, s.failures = nil, 0
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.idle = append(b.idle, s)
@@ -40,8 +40,9 @@ type sender struct {
 	whole *vector
 	// single sends the datagrams of one message that was refused whole, before what follows it in
 	// whole. Nil until that happens.
-	single *vector
-	failed error // the first
+	single   *vector
+	failed   error // the first
+	failures int   // datagrams that could not be sent
 }
 
 func (s *sender) send(ms []Message) error {
@@ -130,7 +131,7 @@ func (s *sender) sent(ms []Message) {
 
 // refused deals with a message that the system did not take.
 func (s *sender) refused(m *Message, errno syscall.Errno) error {
-	if m.Seg == len(m.Buf) || !s.b.gso.refused(errno, m, s.b.log) {
+	if m.Seg == len(m.Buf) || !s.b.gso.concerns(errno) {
 		s.fail(m, m.datagrams(), errno)
 		return nil
 	}
@@ -138,14 +139,22 @@ func (s *sender) refused(m *Message, errno syscall.Errno) error {
 	if s.single == nil {
 		s.single = newVector(s.b)
 	}
+	before := s.failures
 	if err := s.cut(s.single, m); err != nil {
 		return err
 	}
-	return s.flush(s.single)
+	if err := s.flush(s.single); err != nil {
+		return err
+	}
+	if s.failures == before {
+		s.b.gso.refused(errno, m, s.b.log)
+	}
+	return nil
 }
 
 func (s *sender) fail(m *Message, datagrams int, err error) {
 	s.b.count.sendErrors.Add(uint64(datagrams))
+	s.failures += datagrams
 	if s.failed == nil {
 		s.failed = fmt.Errorf("to %s: %w", m.Addr, err)
 	}

@@ -18,7 +18,7 @@ type connSet struct {
 	targets   map[*target]struct{}
 	perClient map[netip.Prefix]int
 
-	// serving counts clients not yet released and the HTTP front's loop. It
+	// serving counts clients not yet released, and what else has entered. It
 	// is added to only under mu while closed is false, so never during Wait.
 	serving sync.WaitGroup
 }
@@ -137,14 +137,16 @@ func (t *target) Close() error {
 	return t.Conn.Close()
 }
 
-// spawn runs f in a goroutine that close waits for. It does nothing on a
-// closed set.
-func (s *connSet) spawn(f func()) {
+// enter makes close wait for the caller, until it calls serving.Done. It
+// reports false, and close does not wait, on a closed set.
+func (s *connSet) enter() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.closed {
-		s.serving.Go(f)
+	if s.closed {
+		return false
 	}
+	s.serving.Add(1)
+	return true
 }
 
 // addListener reports false on a closed set.

@@ -86,7 +86,16 @@ func newHTTPFront(s *Server) *httpFront {
 
 // start begins to serve; calls after the first do nothing.
 func (f *httpFront) start() {
-	f.once.Do(func() { f.s.conns.spawn(func() { _ = f.server.Serve(f) }) })
+	f.once.Do(func() {
+		if f.s.conns.enter() {
+			go f.run()
+		}
+	})
+}
+
+func (f *httpFront) run() {
+	defer f.s.conns.serving.Done()
+	_ = f.server.Serve(f) // ends when Accept does, with Close
 }
 
 // Accept, Close and Addr make the front a listener of net/http.
@@ -286,6 +295,11 @@ func (f *httpFront) forwardPlain(h *httpClient, w http.ResponseWriter, r *http.R
 }
 
 func (f *httpFront) dialPlain(ctx context.Context, _, address string) (net.Conn, error) {
+	// net/http dials in a goroutine of its own, which may outlive the client.
+	if !f.s.conns.enter() {
+		return nil, net.ErrClosed
+	}
+	defer f.s.conns.serving.Done()
 	conn, err := f.s.dial(ctx, address)
 	if err != nil {
 		return nil, err
@@ -306,7 +320,6 @@ func roundTrip(r *http.Request) (*http.Response, error) {
 // it stands before. This proxy stands before clients: what is not hop-by-hop
 // passes unchanged. Via is added as RFC 9110 section 7.6.3 demands.
 func rewrite(r *httputil.ProxyRequest) {
-	r.Out.Host = r.In.Host
 	r.Out.URL.RawQuery = r.In.URL.RawQuery
 	for _, name := range []string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto"} {
 		if v, ok := r.In.Header[name]; ok {

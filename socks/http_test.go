@@ -16,10 +16,12 @@ import (
 	"testing/synctest"
 )
 
-// web is a web server that says what reached it.
-func web(t *testing.T) (addr string, conns *atomic.Int32) {
+// web is a web server that says what reached it. It counts its connections,
+// and tells of each that has ended.
+func web(t *testing.T) (addr string, conns *atomic.Int32, ended chan struct{}) {
 	t.Helper()
 	conns = new(atomic.Int32)
+	ended = make(chan struct{}, 100)
 	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Connection", "X-Private")
 		w.Header().Set("X-Private", "between server and proxy")
@@ -29,13 +31,16 @@ func web(t *testing.T) (addr string, conns *atomic.Int32) {
 		io.Copy(w, r.Body)
 	}))
 	srv.Config.ConnState = func(_ net.Conn, s http.ConnState) {
-		if s == http.StateNew {
+		switch s {
+		case http.StateNew:
 			conns.Add(1)
+		case http.StateClosed:
+			ended <- struct{}{}
 		}
 	}
 	srv.Start()
 	t.Cleanup(srv.Close)
-	return srv.Listener.Addr().String(), conns
+	return srv.Listener.Addr().String(), conns, ended
 }
 
 // through returns a client that uses the proxy at addr.
@@ -59,7 +64,7 @@ func body(t *testing.T, resp *http.Response, err error) string {
 }
 
 func TestForward(t *testing.T) {
-	far, _ := web(t)
+	far, _, _ := web(t)
 	var dialled atomic.Value
 	s := &Server{Username: "user", Password: "pass", Dial: func(ctx context.Context, n, a string) (net.Conn, error) {
 		dialled.Store(a)
@@ -102,7 +107,7 @@ func TestForward(t *testing.T) {
 // One client's requests share a connection to the server; two clients' do not,
 // since a server may tell users by it.
 func TestForwardKeepsConnectionsApart(t *testing.T) {
-	far, conns := web(t)
+	far, conns, ended := web(t)
 	addr := serveTCP(t, &Server{Dial: dialTo(far)})
 	for i := range 2 {
 		client := through(t, addr, nil)
@@ -113,6 +118,8 @@ func TestForwardKeepsConnectionsApart(t *testing.T) {
 		if got := int(conns.Load()); got != i+1 {
 			t.Errorf("%d connections for %d clients", got, i+1)
 		}
+		client.CloseIdleConnections()
+		<-ended // with the client's
 	}
 }
 

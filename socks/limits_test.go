@@ -1,12 +1,14 @@
 package socks
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"net/netip"
 	"runtime"
 	"strings"
@@ -169,6 +171,69 @@ func TestIdleTimeoutOfABlockedWrite(t *testing.T) {
 		d.send("05 01 00 05 01 00 01 0a090003 0050")
 		d.want("05 00 05 00 00 01 00000000 0000")
 		time.Sleep(2*time.Minute + time.Second)
+		synctest.Wait()
+		if got := s.Stats(); got.Idle != 1 || got.Active != 0 {
+			t.Errorf("%+v", got)
+		}
+	})
+}
+
+// Bytes just come wait for their reader a whole timeout, not what was left of it.
+func TestLateBytesKeepTheConnection(t *testing.T) {
+	const limit = time.Minute
+	synctest.Test(t, func(t *testing.T) {
+		l, stop := serveMemory(t, &Server{IdleTimeout: limit, Dial: func(context.Context, string, string) (net.Conn, error) {
+			ours, theirs := net.Pipe()
+			go func() {
+				time.Sleep(limit - time.Second)
+				theirs.Write([]byte("x"))
+				theirs.Close()
+			}()
+			return ours, nil
+		}})
+		defer stop()
+		d := dialog{t, l.connect(t)}
+		d.send("05 01 00 05 01 00 01 0a090003 0050")
+		d.want("05 00 05 00 00 01 00000000 0000")
+		time.Sleep(limit + limit/2)
+		d.want("'x'")
+		d.wantClosed()
+	})
+}
+
+// A slow answer to a plain request is not cut while it moves, and is when it
+// does not.
+func TestIdleTimeoutOfForwarding(t *testing.T) {
+	const limit = time.Minute
+	synctest.Test(t, func(t *testing.T) {
+		s := &Server{IdleTimeout: limit, Dial: func(context.Context, string, string) (net.Conn, error) {
+			ours, theirs := net.Pipe()
+			go func() {
+				defer theirs.Close()
+				if _, err := http.ReadRequest(bufio.NewReader(theirs)); err != nil {
+					t.Error(err)
+				}
+				io.WriteString(theirs, "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n")
+				for range 5 {
+					time.Sleep(limit - time.Second)
+					io.WriteString(theirs, "x")
+				}
+				io.Copy(io.Discard, theirs)
+			}()
+			return ours, nil
+		}}
+		l, stop := serveMemory(t, s)
+		defer stop()
+		c := l.connect(t)
+		start := time.Now()
+		dialog{t, c}.send("'GET http://10.9.0.3/ HTTP/1.1\r\nHost: 10.9.0.3\r\n\r\n'")
+		got, err := io.ReadAll(c)
+		if err != nil || !bytes.HasSuffix(got, []byte("\r\n\r\nxxxxx")) {
+			t.Errorf("%q, %v", got, err)
+		}
+		if took := time.Since(start); took != 5*(limit-time.Second)+limit {
+			t.Errorf("closed after %v", took)
+		}
 		synctest.Wait()
 		if got := s.Stats(); got.Idle != 1 || got.Active != 0 {
 			t.Errorf("%+v", got)
@@ -348,13 +413,14 @@ func TestCloseDuringDial(t *testing.T) {
 			return nil, ctx.Err()
 		}}
 		l, stop := serveMemory(t, s)
-		for _, hello := range []string{"05 01 00 05 01 00 01 0a090003 0050", "'CONNECT 10.9.0.3:80 HTTP/1.1\r\n\r\n'"} {
+		for _, hello := range []string{"05 01 00 05 01 00 01 0a090003 0050", "'CONNECT 10.9.0.3:80 HTTP/1.1\r\n\r\n'",
+			"'GET http://10.9.0.3/ HTTP/1.1\r\nHost: 10.9.0.3\r\n\r\n'"} {
 			c := l.connect(t)
 			dialog{t, c}.send(hello)
 			go io.Copy(io.Discard, c)
 		}
 		synctest.Wait()
-		if running.Load() != 2 {
+		if running.Load() != 3 {
 			t.Fatalf("%d dials under way", running.Load())
 		}
 		stop()

@@ -25,8 +25,8 @@ const (
 	// restBuffer.
 	maxBursts = 256
 
-	// burstLinger is how long a direction that has gone quiet may keep its
-	// large buffer.
+	// burstLinger is how long a direction may keep its large buffer before it
+	// has to ask anew.
 	burstLinger = 100 * time.Millisecond
 )
 
@@ -147,7 +147,8 @@ func (c *carrier) run() error {
 // returns nil when the small buffer will do again.
 //
 // A read that blocks would keep the buffer, so reads have a deadline here. It
-// is moved only when it has passed, which costs nothing while data flows.
+// is one for the whole burst, which costs nothing while data flows; if there is
+// more to carry when it passes, run begins another.
 func (c *carrier) burst() error {
 	buf := c.s.bursts.get()
 	if buf == nil {
@@ -159,26 +160,16 @@ func (c *carrier) burst() error {
 	}
 	defer c.src.SetReadDeadline(time.Time{}) // an error shows at the next read
 
-	moved := false
 	for {
 		n, err := c.src.Read(*buf)
 		if werr := c.write((*buf)[:n]); werr != nil {
 			return werr
 		}
-		switch {
-		case err != nil && !deadlinePassed(err):
+		if err != nil && !deadlinePassed(err) {
 			return err
-		case err == nil && n < restBuffer:
+		}
+		if err != nil || n < restBuffer {
 			return nil
-		case err == nil:
-			moved = true
-		case !moved:
-			return nil
-		default:
-			moved = false
-			if c.src.SetReadDeadline(time.Now().Add(burstLinger)) != nil {
-				return nil
-			}
 		}
 	}
 }

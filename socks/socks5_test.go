@@ -253,11 +253,18 @@ func TestAllow(t *testing.T) {
 // reply into a reset.
 func TestRefusalIsReadBesideUnreadBytes(t *testing.T) {
 	addr := serveTCP(t, &Server{Dial: dialError(syscall.ECONNREFUSED)})
-	for range 20 {
-		d := dialog{t, dialTCP(t, addr)}
-		d.send("05 01 00 05 01 00 01 0a090003 0050 '" + strings.Repeat("x", 20000) + "'")
-		d.want("05 00 05 05 00 01 00000000 0000")
-		d.conn.(*net.TCPConn).CloseWrite()
-		d.wantClosed()
+	for _, tt := range []struct{ send, want string }{
+		{"05 01 00 05 01 00 01 0a090003 0050", "05 00 05 05 00 01 00000000 0000"},
+		{"05 01 00 05 02 00 01 0a090003 0050", "05 00 05 07 00 01 00000000 0000"},
+		{"05 01 00 05 01 00 02", "05 00 05 08 00 01 00000000 0000"},
+		{"05 01 02", "05 ff"},
+	} {
+		for range 10 {
+			d := dialog{t, dialTCP(t, addr)}
+			d.send(tt.send + "'" + strings.Repeat("x", 20000) + "'")
+			d.want(tt.want)
+			d.conn.(*net.TCPConn).CloseWrite()
+			d.wantClosed()
+		}
 	}
 }

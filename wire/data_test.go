@@ -5,7 +5,9 @@ import (
 	"errors"
 	"io"
 	"math"
+	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
 )
 
@@ -163,6 +165,40 @@ func TestSealPanics(t *testing.T) {
 			}()
 			f()
 		}()
+	}
+}
+
+// Reserve alone, with nothing between the calls, so that senders do meet.
+func TestReserveRaces(t *testing.T) {
+	const senders, total = 4, 1 << 20
+	// More threads than processors: one is stopped in the middle of Reserve even on a machine with one.
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(2 * senders))
+	s, _ := pair(1)
+	s.next.Store(RejectAfterPackets - total)
+	owners := make([]atomic.Uint32, total)
+	var wg, ready sync.WaitGroup
+	ready.Add(senders)
+	for g := range senders {
+		wg.Go(func() {
+			ready.Done()
+			ready.Wait()
+			for n := g%3 + 1; n > 0; {
+				first, err := s.Reserve(n)
+				if err != nil {
+					n--
+					continue
+				}
+				for i := range uint64(n) {
+					owners[first+i-(RejectAfterPackets-total)].Add(1)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	for i := range owners {
+		if n := owners[i].Load(); n != 1 {
+			t.Fatalf("counter %d was reserved %d times", RejectAfterPackets-total+i, n)
+		}
 	}
 }
 

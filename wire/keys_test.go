@@ -197,6 +197,14 @@ func TestLowOrderKeys(t *testing.T) {
 			}
 		}
 	}
+	// A key that differs from the prime in one byte of the middle only.
+	for i := 1; i < 31; i++ {
+		k := encode(p)
+		k[i] = 0xfe
+		if !canonical(k) {
+			t.Errorf("smaller than the prime in byte %d, and not canonical", i)
+		}
+	}
 	if _, err := ParsePublicKey(strings.Repeat("0", 64)); !errors.Is(err, ErrKey) {
 		t.Errorf("zero key parsed: %v", err)
 	}

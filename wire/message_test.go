@@ -80,6 +80,16 @@ func TestKindOf(t *testing.T) {
 		if got := KindOf(c.in); got != c.want {
 			t.Errorf("%s: %v, want %v", c.name, got, c.want)
 		}
+		// Each parser is as strict alone.
+		_, data := ParseData(c.in)
+		_, notice := ParseNotice(c.in)
+		_, _, circuit := ParseCircuit(c.in)
+		_, _, circuitNotice := ParseCircuitNotice(c.in)
+		for k, ok := range map[Kind]bool{KindData: data, KindNotice: notice, KindCircuit: circuit, KindCircuitNotice: circuitNotice} {
+			if ok != (c.want == k) {
+				t.Errorf("%s: parser of %v says %v", c.name, k, ok)
+			}
+		}
 	}
 }
 

@@ -31,5 +31,3 @@ func (*Initiation) Format(f fmt.State, _ rune) { redact(f) }
 func (*Request) Format(f fmt.State, _ rune)    { redact(f) }
 func (*CookieJar) Format(f fmt.State, _ rune)  { redact(f) }
 func (*Cookie) Format(f fmt.State, _ rune)     { redact(f) }
-func (*Sealer) Format(f fmt.State, _ rune)     { redact(f) }
-func (*Opener) Format(f fmt.State, _ rune)     { redact(f) }

@@ -534,8 +534,8 @@ func TestZones(t *testing.T) {
 			addr.Flags = unix.IFA_F_NODAD
 			err = netlink.AddrAdd(lo, addr)
 		}
-		for tentative := true; tentative && err == nil; runtime.Gosched() {
-			tentative, err = anyTentative(lo)
+		for inUse := false; !inUse && err == nil; runtime.Gosched() {
+			inUse, err = hasLocalRoute(addr.IPNet)
 		}
 		if err != nil {
 			t.Error(err)
@@ -567,15 +567,13 @@ func TestZones(t *testing.T) {
 	})
 }
 
-// anyTentative reports whether the kernel has yet to put an address of link into use.
-func anyTentative(link netlink.Link) (bool, error) {
-	addrs, err := netlink.AddrList(link, netlink.FAMILY_V6)
-	for _, a := range addrs {
-		if a.Flags&unix.IFA_F_TENTATIVE != 0 {
-			return true, err
-		}
-	}
-	return false, err
+// hasLocalRoute reports whether the kernel has put addr into use, which it does some time after
+// it was added.
+func hasLocalRoute(addr *net.IPNet) (bool, error) {
+	host := &net.IPNet{IP: addr.IP, Mask: net.CIDRMask(128, 128)}
+	routes, err := netlink.RouteListFiltered(netlink.FAMILY_V6,
+		&netlink.Route{Table: unix.RT_TABLE_LOCAL, Dst: host}, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_DST)
+	return len(routes) > 0, err
 }
 
 // What is known of interfaces is asked again after a while.

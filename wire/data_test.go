@@ -197,7 +197,7 @@ func TestReserveRaces(t *testing.T) {
 	wg.Wait()
 	for i := range owners {
 		if n := owners[i].Load(); n != 1 {
-			t.Fatalf("counter %d was reserved %d times", RejectAfterPackets-total+i, n)
+			t.Fatalf("counter %d was reserved %d times", uint64(RejectAfterPackets-total)+uint64(i), n)
 		}
 	}
 }

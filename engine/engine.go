@@ -90,6 +90,9 @@ type Engine struct {
 	relays   []*Remote
 	carriers []underlay.Carrier
 
+	ready     chan struct{} // closed with the first session
+	readyOnce sync.Once
+
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
@@ -118,7 +121,7 @@ func New(cfg Config) (*Engine, error) {
 			return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
 		}
 	}
-	e := &Engine{cfg: cfg, local: local, log: cfg.Logger, remotes: make(map[wire.PublicKey]*Remote)}
+	e := &Engine{cfg: cfg, local: local, log: cfg.Logger, remotes: make(map[wire.PublicKey]*Remote), ready: make(chan struct{})}
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	e.routes.init()
 	e.indexes.init()
@@ -212,6 +215,9 @@ func (e *Engine) datagramCarrier() underlay.Carrier {
 	}
 	return nil
 }
+
+// Ready is closed when there is a session, the first, with anybody.
+func (e *Engine) Ready() <-chan struct{} { return e.ready }
 
 // PublicKey is our own.
 func (e *Engine) PublicKey() wire.PublicKey { return e.local.Public() }

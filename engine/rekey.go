@@ -43,6 +43,7 @@ func (r *Remote) activate(s *session, p path, now time.Time) {
 	// What waited for the session goes out before anything the device's reader sends by it.
 	flushed := r.flushHeld(s, now)
 	r.current.Store(s)
+	r.engine.readyOnce.Do(func() { close(r.engine.ready) })
 	if first {
 		r.engine.log.Info("session", "remote", r.label(), "path", p.String())
 	}

@@ -13,6 +13,9 @@ import (
 
 // commands is the tree: one file a command.
 var commands = []func(*env) *cobra.Command{
+	demoCommand,
+	upCommand,
+	relayCommand,
 	keygenCommand,
 	pubkeyCommand,
 	checkCommand,

@@ -1,0 +1,152 @@
+package relay
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/adit-overlay/adit/wire"
+)
+
+// A circuit joins two members. Each has an id of its own for it, which it puts before what it sends;
+// what it receives carries that same id, for the relay swaps them (§11).
+type circuit struct {
+	ends [2]end
+}
+
+// An end is a circuit as one member has it.
+type end struct {
+	id     wire.CircuitID
+	member *member
+	other  *end
+
+	notices rate.Limiter // what the relay says to strangers who know the id
+}
+
+// circuits finds an end by its id. Forwarders read it for every run of datagrams.
+type circuits struct {
+	mu   sync.RWMutex
+	byID map[wire.CircuitID]*end
+}
+
+func (c *circuits) init() { c.byID = make(map[wire.CircuitID]*end) }
+
+func (c *circuits) lookup(id wire.CircuitID) *end {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.byID[id]
+}
+
+// add gives both ends a random id that no other circuit has.
+func (c *circuits) add(k *circuit) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i := range k.ends {
+		e := &k.ends[i]
+		for e.id == 0 || c.byID[e.id] != nil {
+			var b [8]byte
+			rand.Read(b[:])
+			e.id = wire.CircuitID(binary.BigEndian.Uint64(b[:]))
+		}
+		c.byID[e.id] = e
+	}
+}
+
+func (c *circuits) remove(k *circuit) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i := range k.ends {
+		delete(c.byID, k.ends[i].id)
+	}
+}
+
+// open returns the id, at a's end, of the circuit between a and b. There is one for each two members,
+// however often and from whichever side it is asked for; so a member that restarts, and asks again, changes nothing
+// for the other.
+func (r *Relay) open(a, b *member) (wire.CircuitID, wire.CircuitStatus) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case b == nil || b == a || b.remote == nil || a.remote == nil:
+		return 0, wire.CircuitNoMember
+	case !b.online():
+		return 0, wire.CircuitOffline
+	}
+	k := a.circuits[b]
+	if k == nil {
+		if max(len(a.circuits), len(b.circuits)) >= r.limits.Circuits {
+			return 0, wire.CircuitLimit
+		}
+		k = new(circuit)
+		for i, m := range []*member{a, b} {
+			e := &k.ends[i]
+			e.member, e.other = m, &k.ends[1-i]
+			e.notices.SetLimit(rate.Every(noticeEvery))
+			e.notices.SetBurst(1)
+		}
+		r.circuits.add(k)
+		a.circuits[b], b.circuits[a] = k, k
+	}
+	mine, theirs := k.endOf(a), k.endOf(b)
+	b.remote.Send(wire.CircuitOffered{Circuit: theirs.id, Remote: a.record()})
+	return mine.id, wire.CircuitOK
+}
+
+// noticeEvery is the least time between two notices about one end of a circuit.
+const noticeEvery = 100 * time.Millisecond
+
+func (k *circuit) endOf(m *member) *end {
+	if k.ends[0].member == m {
+		return &k.ends[0]
+	}
+	return &k.ends[1]
+}
+
+func (m *member) online() bool {
+	_, _, ok := m.remote.Address()
+	return ok
+}
+
+// drop ends a circuit and tells those of its ends that are still there. It is called with r.mu held.
+func (r *Relay) drop(k *circuit) {
+	a, b := &k.ends[0], &k.ends[1]
+	r.circuits.remove(k)
+	delete(a.member.circuits, b.member)
+	delete(b.member.circuits, a.member)
+	for _, e := range []*end{a, b} {
+		e.member.remote.Send(wire.CloseCircuit{Circuit: e.id})
+	}
+}
+
+// closeCircuit ends a circuit at the wish of one of its members.
+func (r *Relay) closeCircuit(asker *member, id wire.CircuitID) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if e := r.circuits.lookup(id); e != nil && e.member == asker {
+		r.drop(asker.circuits[e.other.member])
+	}
+}
+
+// sweepEvery is how often circuits of members that are gone are looked for.
+const sweepEvery = 30 * time.Second
+
+// sweep ends the circuits whose session, at one end, is no more (§12).
+func (r *Relay) sweep() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return
+	}
+	for _, m := range r.directory.byKey {
+		if len(m.circuits) == 0 || m.online() {
+			continue
+		}
+		for _, k := range m.circuits {
+			r.drop(k)
+		}
+	}
+	r.sweeper.Reset(sweepEvery)
+}

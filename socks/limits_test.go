@@ -403,32 +403,81 @@ func TestBurstBuffersAreBounded(t *testing.T) {
 
 // Close cancels a dial under way, and waits for it.
 func TestCloseDuringDial(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var running atomic.Int32
-		s := &Server{Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			running.Add(1)
-			defer running.Add(-1)
-			<-ctx.Done()
-			time.Sleep(time.Second)
-			return nil, ctx.Err()
-		}}
-		l, stop := serveMemory(t, s)
-		for _, hello := range []string{"05 01 00 05 01 00 01 0a090003 0050", "'CONNECT 10.9.0.3:80 HTTP/1.1\r\n\r\n'",
-			"'GET http://10.9.0.3/ HTTP/1.1\r\nHost: 10.9.0.3\r\n\r\n'"} {
+	for _, hello := range []string{
+		"05 01 00 05 01 00 01 0a090003 0050",
+		"'CONNECT 10.9.0.3:80 HTTP/1.1\r\n\r\n'",
+		"'GET http://10.9.0.3/ HTTP/1.1\r\nHost: 10.9.0.3\r\n\r\n'",
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			var running atomic.Int32
+			s := &Server{Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+				running.Add(1)
+				defer running.Add(-1)
+				<-ctx.Done()
+				time.Sleep(time.Second)
+				return nil, ctx.Err()
+			}}
+			l, stop := serveMemory(t, s)
 			c := l.connect(t)
 			dialog{t, c}.send(hello)
 			go io.Copy(io.Discard, c)
+			synctest.Wait()
+			if running.Load() != 1 {
+				t.Fatalf("%s: %d dials under way", hello, running.Load())
+			}
+			start := time.Now()
+			stop()
+			if running.Load() != 0 || time.Since(start) != time.Second {
+				t.Errorf("%s: %d dials under way after Close, which took %v", hello, running.Load(), time.Since(start))
+			}
+			if err := s.Serve(newMemoryListener()); !errors.Is(err, net.ErrClosed) {
+				t.Errorf("Serve after Close: %v", err)
+			}
+		})
+	}
+}
+
+func pipeEnd() net.Conn {
+	c, _ := net.Pipe()
+	return c
+}
+
+// A dial ends with Close even where its caller would go on.
+func TestDialEndsWithClose(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &Server{Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}}
+		s.prepare()
+		time.AfterFunc(time.Second, func() { s.Close() })
+		if _, err := s.dial(context.Background(), "10.9.0.3:80"); !errors.Is(err, context.Canceled) {
+			t.Errorf("dial: %v", err)
 		}
-		synctest.Wait()
-		if running.Load() != 3 {
-			t.Fatalf("%d dials under way", running.Load())
+		if conn, err := s.conns.hold(pipeEnd()); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("a closed server holds %v, %v", conn, err)
 		}
-		stop()
-		if running.Load() != 0 {
-			t.Error("Close returned before a dial did")
-		}
-		if err := s.Serve(newMemoryListener()); !errors.Is(err, net.ErrClosed) {
-			t.Errorf("Serve after Close: %v", err)
+	})
+}
+
+// A burst that dwindles gives its large buffer back at once.
+func TestDwindlingBurst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ours, theirs := net.Pipe()
+		s := &Server{Dial: func(context.Context, string, string) (net.Conn, error) { return ours, nil }}
+		l, stop := serveMemory(t, s)
+		defer stop()
+		defer theirs.Close()
+		d := dialog{t, l.connect(t)}
+		d.send("05 01 00 05 01 00 01 0a090003 0050")
+		d.want("05 00 05 00 00 01 00000000 0000")
+		for _, tt := range []struct{ size, lent int }{{restBuffer - 1, 0}, {restBuffer, 1}, {2 * restBuffer, 1}, {10, 0}} {
+			go theirs.Write(make([]byte, tt.size))
+			io.ReadFull(d.conn, make([]byte, tt.size))
+			synctest.Wait()
+			if got := len(s.bursts.slots); got != tt.lent {
+				t.Errorf("%d large buffers in use after %d bytes, want %d", got, tt.size, tt.lent)
+			}
 		}
 	})
 }

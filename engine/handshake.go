@@ -231,7 +231,7 @@ func (r *Remote) receiveInitiation(req *wire.Request, from path, now time.Time) 
 	if from.relay != nil {
 		r.adoptCircuit(from)
 	}
-	if r.current.Load() == nil && r.held.waiting() {
+	if r.current.Load() == nil && r.wanted(now) {
 		r.startHandshake(now) // in a while, should this one come to nothing
 	}
 	r.schedule(now)

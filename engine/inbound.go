@@ -163,8 +163,8 @@ func (in *inbound) data(b []byte, h wire.DataHeader, from path, more int) {
 	n := len(b) - wire.DataOverhead
 	if n == 0 {
 		var none [1]byte
-		if in.open(s, none[:0], b, h) {
-			in.note(s, from, h, quiet)
+		if newest, ok := in.open(s, none[:0], b, h); ok {
+			in.note(s, from, newest, quiet)
 		}
 		return
 	}
@@ -173,42 +173,49 @@ func (in *inbound) data(b []byte, h wire.DataHeader, from path, more int) {
 		return
 	}
 	dst := in.out.Room(n, more)
-	if !in.open(s, dst, b, h) {
+	newest, ok := in.open(s, dst, b, h)
+	if !ok {
 		in.out.Discard()
 		return
 	}
 	if v := dst[0] >> 4; v != 4 && v != 6 {
-		in.note(s, from, h, quiet)
+		in.note(s, from, newest, quiet)
+		if h.Flags != 0 { // no flag means anything to a control message (§8)
+			in.out.Discard()
+			in.e.drop(DropControl)
+			return
+		}
 		in.e.post(letter{msg: dst, from: from, remote: s.remote, sealed: s}, DropControl)
 		in.out.Discard()
 		return
 	}
-	in.note(s, from, h, data)
+	in.note(s, from, newest, data)
 	in.deliver(s, n, h.Flags&wire.FlagPartialChecksum != 0)
 }
 
 // open opens b into dst and lets pass what is authentic and new: the tag first, then the window (§9).
-func (in *inbound) open(s *session, dst, b []byte, h wire.DataHeader) bool {
+// newest says that nothing later was received before.
+func (in *inbound) open(s *session, dst, b []byte, h wire.DataHeader) (newest, ok bool) {
 	if _, err := s.opener.Open(dst, b, &in.nonce); err != nil {
 		in.e.drop(DropTag)
-		return false
+		return false, false
 	}
+	newest = h.Counter >= s.window.Next()
 	if !s.window.Accept(h.Counter) {
 		in.e.drop(DropReplay)
-		return false
+		return false, false
 	}
-	return true
+	return newest, true
 }
 
 // note draws the conclusions from an authentic packet: its session is confirmed, its remote is where
 // it came from, and alive.
-func (in *inbound) note(s *session, from path, h wire.DataHeader, what traffic) {
+func (in *inbound) note(s *session, from path, newest bool, what traffic) {
 	r := s.remote
 	if !s.confirmed.Load() {
 		r.confirm(s, from, in.now)
 	}
-	if h.Counter >= s.newest {
-		s.newest = h.Counter
+	if newest {
 		if p := r.path.Load(); p == nil || *p != from {
 			r.roam(s, from, in.now)
 		}

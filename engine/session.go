@@ -29,7 +29,6 @@ type session struct {
 
 	mu     sync.Mutex // guards what follows; taken once for a run of datagrams
 	window wire.Window
-	newest uint64 // the greatest counter received
 }
 
 func newSession(r *Remote, k wire.Keys, initiator bool, now time.Time) *session {

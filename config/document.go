@@ -143,9 +143,10 @@ func checkTokens(tokens token.Tokens) *flaw {
 		return &flaw{0, fmt.Sprintf("more than %d words and signs: too large for a configuration", maxTokens)}
 	}
 	var (
-		flow    int // open brackets
+		flow    []bracket // the open ones
 		empty   int
 		columns []column // of the block collections around the token
+		doc     documents
 	)
 	enter := func(tk *token.Token, col int) *flaw {
 		for len(columns) > 0 && columns[len(columns)-1].at > col {
@@ -161,6 +162,9 @@ func checkTokens(tokens token.Tokens) *flaw {
 	}
 	for _, tk := range tokens {
 		line := tk.Position.Line
+		if !doc.take(tk.Type) {
+			return &flaw{line, "a second document: want one document a file"}
+		}
 		switch tk.Type {
 		case token.InvalidType:
 			return &flaw{line, syntaxMessage(tk.Error)}
@@ -173,11 +177,22 @@ func checkTokens(tokens token.Tokens) *flaw {
 		case token.MappingKeyType:
 			return &flaw{line, "keys marked with ? are not supported: want key: value"}
 		case token.SequenceStartType, token.MappingStartType:
-			if flow++; flow > maxDepth {
+			if len(flow) == maxDepth {
 				return &flaw{line, fmt.Sprintf("nested more than %d deep", maxDepth)}
 			}
-		case token.SequenceEndType, token.MappingEndType:
-			flow = max(flow-1, 0)
+			flow = append(flow, bracket{mapping: tk.Type == token.MappingStartType})
+		case token.SequenceEndType, token.MappingEndType, token.CollectEntryType:
+			if len(flow) == 0 {
+				break // an error that the parser words well
+			}
+			b := &flow[len(flow)-1]
+			if b.mapping && b.key && !b.colon {
+				return &flaw{line, "a key without a value: want {key: value}"}
+			}
+			b.key, b.colon = false, false
+			if tk.Type != token.CollectEntryType {
+				flow = flow[:len(flow)-1]
+			}
 		case token.SequenceEntryType:
 			if f := enter(tk, tk.Position.Column); f != nil {
 				return f
@@ -190,7 +205,8 @@ func checkTokens(tokens token.Tokens) *flaw {
 			if emptyAfter(tk) {
 				empty++
 			}
-			if flow > 0 {
+			if len(flow) > 0 {
+				flow[len(flow)-1].colon = true
 				break
 			}
 			col := tk.Position.Column
@@ -204,6 +220,11 @@ func checkTokens(tokens token.Tokens) *flaw {
 			if c.keys++; c.keys > maxKeys {
 				return &flaw{line, fmt.Sprintf("more than %d keys in one place", maxKeys)}
 			}
+		case token.CommentType:
+		default:
+			if len(flow) > 0 {
+				flow[len(flow)-1].key = true
+			}
 		}
 		if empty > maxEmpty {
 			return &flaw{line, fmt.Sprintf("more than %d values are empty", maxEmpty)}
@@ -212,7 +233,41 @@ func checkTokens(tokens token.Tokens) *flaw {
 	return nil
 }
 
+// column is a block collection by the column it begins in, and how many keys it has so far.
 type column struct{ at, keys int }
+
+// bracket is an open { or [, and what its present entry has shown so far.
+type bracket struct{ mapping, key, colon bool }
+
+// documents tells one document, with its marks before and after, from several.
+type documents struct {
+	begun bool // by --- or content
+	ended bool // by ... or a --- after content
+	full  bool // has content
+}
+
+// take reports whether a token may follow what was taken before.
+func (d *documents) take(t token.Type) bool {
+	switch t {
+	case token.CommentType, token.DirectiveType:
+	case token.DocumentHeaderType:
+		if d.ended || d.begun && !d.full {
+			return false
+		}
+		d.begun, d.ended = true, d.full
+	case token.DocumentEndType:
+		if d.ended && !d.full {
+			return false
+		}
+		d.ended = true
+	default:
+		if d.ended {
+			return false
+		}
+		d.begun, d.full = true, true
+	}
+	return true
+}
 
 // emptyAfter reports whether the list entry or key that tk begins may have no value.
 func emptyAfter(tk *token.Token) bool {

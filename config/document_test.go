@@ -27,6 +27,10 @@ func TestDocumentRefused(t *testing.T) {
 		"deep flow mapping": {strings.Repeat("{a: ", 100000), "f:1: nested more than 20 deep"},
 		"deep list":         {strings.Repeat("- ", 100000), "f:1: nested more than 20 deep"},
 		"deep block":        {staircase(21), "f:21: nested more than 20 deep"},
+		"many documents":    {leastPeer + strings.Repeat("--- a\n", 100000), "f:5: a second document: want one document a file"},
+		"many marks":        {strings.Repeat("---\n", 100000), "f:2: a second document: want one document a file"},
+		"many ends":         {strings.Repeat("...\n", 100000), "f:2: a second document: want one document a file"},
+		"many bare keys":    {"peers: {" + strings.Repeat("a, ", 100000) + "}", "f:1: a key without a value: want {key: value}"},
 		"alias bomb": {
 			"a: &a [x, x]\nb: &b [*a, *a]\nc: &c [*b, *b]\n",
 			"f:1: anchors, aliases and merge keys are not supported: write the values out",

@@ -109,6 +109,9 @@ func TestMemoryDelay(t *testing.T) {
 		m.want(upTo(100)...) // all due at one time, and still in order
 		m.advance(20 * time.Millisecond)
 		m.want(100)
+		if n := m.net.flight.bytes; n != 0 {
+			t.Errorf("%d bytes are counted as on their way, want 0", n)
+		}
 	})
 }
 
@@ -470,5 +473,8 @@ func TestMemoryAddresses(t *testing.T) {
 			t.Fatal(err)
 		}
 		m.want(1)
+		m.net.SetLink(addrA, mapped, Link{Down: true})
+		m.send(2)
+		m.want()
 	})
 }

@@ -21,9 +21,9 @@ func (m *Message) check() error {
 	return nil
 }
 
-// checkAddressed is Message.check for a carrier with more than one destination. Port 0 is nobody's.
+// checkAddressed is Message.check for a carrier with more than one destination.
 func checkAddressed(m *Message) error {
-	if !m.Addr.IsValid() || m.Addr.Port() == 0 {
+	if !m.Addr.IsValid() {
 		return errors.New("a message without an address")
 	}
 	return m.check()

@@ -298,6 +298,36 @@ func TestStreamSlowReader(t *testing.T) {
 	})
 }
 
+// Once the far end has read, it is waited for anew.
+func TestStreamWaitsAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, far := openStream(t, Config{Queue: 1})
+		message := Message{Buf: make([]byte, 64_000), Seg: 1000}
+		for round := range 3 {
+			begin := time.Now()
+			for range 5 {
+				_ = s.Send([]Message{message})
+			}
+			if waited := time.Since(begin); waited != maxWait {
+				t.Errorf("round %d: waited %v, want %v", round, waited, maxWait)
+			}
+			// All that the writer and the queue hold.
+			if _, err := io.ReadFull(far, make([]byte, s.queuedBytes())); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+		}
+	})
+}
+
+// queuedBytes is how many bytes the writer and the queue hold, when the writer is stuck and nothing of
+// what it took has been read.
+func (s *Stream) queuedBytes() int {
+	s.queue.mu.Lock()
+	defer s.queue.mu.Unlock()
+	return len(s.queue.spare) + len(s.queue.frames)
+}
+
 // A far end that reads briskly gets everything, however much more than the queue holds is sent.
 func TestStreamBriskReader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -3,6 +3,7 @@ package underlay
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -15,6 +16,7 @@ import (
 	"syscall"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -190,12 +192,15 @@ func TestUnreachableDestination(t *testing.T) {
 			// No way leads there from a loopback address.
 			denied := numbered(9, 2, 100, netip.MustParseAddrPort("192.0.2.1:9"))
 			first, last := numbered(1, 3, 100, b.LocalAddr()), numbered(2, 1, 100, b.LocalAddr())
-			if err := a.Send([]Message{first, v6, denied, last}); err == nil || errors.Is(err, net.ErrClosed) {
+			gso := a.Stats().GSO
+			if err := a.Send([]Message{denied, first, v6, last}); err == nil || errors.Is(err, net.ErrClosed) {
 				t.Fatalf("Send: %v, want an error about one destination", err)
 			}
 			wantNumbered(t, datagrams(t, b, 4), first, last)
 			if s := a.Stats(); s.SendErrors != 5 || s.DatagramsSent != 4 || s.MessagesSent != 4 {
 				t.Errorf("stats %+v, want 5 errors and 4 datagrams of 4 messages sent", s)
+			} else if s.GSO != gso {
+				t.Error("a bad destination switched segmentation off")
 			}
 		})
 	}
@@ -322,6 +327,9 @@ func TestReceiveCutsLongMessages(t *testing.T) {
 				}
 				if ms[0].Buf[0] != byte(at%251) {
 					t.Errorf("message begins at another place than %d", at)
+				}
+				if cap(ms[0].Buf) != want[0] {
+					t.Errorf("appending to the message would reach %d bytes beyond it", cap(ms[0].Buf)-want[0])
 				}
 				at += want[0]
 			}
@@ -574,6 +582,46 @@ func hasLocalRoute(addr *net.IPNet) (bool, error) {
 	routes, err := netlink.RouteListFiltered(netlink.FAMILY_V6,
 		&netlink.Route{Table: unix.RT_TABLE_LOCAL, Dst: host}, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_DST)
 	return len(routes) > 0, err
+}
+
+func TestSockaddrs(t *testing.T) {
+	lo, err := net.InterfaceByName("lo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		v6     bool
+		addr   string
+		family uint16
+		length uint32
+		scope  uint32
+		back   string
+	}{
+		{false, "192.0.2.1:5040", unix.AF_INET, 16, 0, "192.0.2.1:5040"},
+		{false, "[::ffff:192.0.2.1]:5040", unix.AF_INET, 16, 0, "192.0.2.1:5040"},
+		{true, "192.0.2.1:5040", unix.AF_INET6, 28, 0, "192.0.2.1:5040"},
+		{true, "[::ffff:192.0.2.1]:5040", unix.AF_INET6, 28, 0, "192.0.2.1:5040"},
+		{true, "[2001:db8::1]:1", unix.AF_INET6, 28, 0, "[2001:db8::1]:1"},
+		{true, "[fe80::1%lo]:65535", unix.AF_INET6, 28, uint32(lo.Index), "[fe80::1%lo]:65535"},
+		{true, "[fe80::1%1000000]:9", unix.AF_INET6, 28, 1_000_000, "[fe80::1%1000000]:9"},
+	} {
+		s := sockaddrs{v6: test.v6}
+		var sa unix.RawSockaddrInet6
+		sa.Scope_id = 77 // of what was sent before
+		n, err := s.put(&sa, netip.MustParseAddrPort(test.addr))
+		if err != nil || n != test.length || sa.Family != test.family {
+			t.Errorf("%s: family %d, %d bytes, %v; want family %d, %d bytes", test.addr, sa.Family, n, err, test.family, test.length)
+		}
+		if test.v6 && sa.Scope_id != test.scope {
+			t.Errorf("%s: scope %d, want %d", test.addr, sa.Scope_id, test.scope)
+		}
+		if port := (*[2]byte)(unsafe.Pointer(&sa.Port)); binary.BigEndian.Uint16(port[:]) != netip.MustParseAddrPort(test.addr).Port() {
+			t.Errorf("%s: port % x, want it in network order", test.addr, *port)
+		}
+		if back := s.get(&sa); back.String() != test.back {
+			t.Errorf("%s came back as %s, want %s", test.addr, back, test.back)
+		}
+	}
 }
 
 // What is known of interfaces is asked again after a while.

@@ -40,9 +40,10 @@ func newHostNetwork(addresses []netip.Prefix) *hostNetwork {
 func (h *hostNetwork) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
 	a, err := parseHostAddr(ctx, network, address)
 	if err == nil && a.wildcard() {
-		var own []netip.Prefix
-		if own, err = h.local(a); err == nil {
+		if own := h.local(a); len(own) > 0 {
 			a.ip = own[0].Addr()
+		} else {
+			err = os.NewSyscallError("connect", syscall.EADDRNOTAVAIL)
 		}
 	}
 	if err != nil {
@@ -105,9 +106,9 @@ func (h *hostNetwork) parseListen(network, address, transport string) (hostAddr,
 	if err == nil && a.transport != transport {
 		a, err = hostAddr{}, net.UnknownNetworkError(network)
 	}
-	var own []netip.Prefix
-	if err == nil {
-		own, err = h.local(a)
+	own := h.local(a)
+	if err == nil && len(own) == 0 {
+		err = os.NewSyscallError("bind", syscall.EADDRNOTAVAIL)
 	}
 	if err != nil {
 		return a, nil, &net.OpError{Op: "listen", Net: network, Addr: a.netAddr(), Err: err}
@@ -115,18 +116,14 @@ func (h *hostNetwork) parseListen(network, address, transport string) (hostAddr,
 	return a, own, nil
 }
 
-// local returns the own addresses that a stands for, at least one.
-func (h *hostNetwork) local(a hostAddr) ([]netip.Prefix, error) {
-	var own []netip.Prefix
+// local returns the own addresses that a stands for.
+func (h *hostNetwork) local(a hostAddr) (own []netip.Prefix) {
 	for _, p := range h.addresses {
 		if a.covers(p.Addr()) {
 			own = append(own, p)
 		}
 	}
-	if len(own) == 0 {
-		return nil, os.NewSyscallError("bind", syscall.EADDRNOTAVAIL)
-	}
-	return own, nil
+	return own
 }
 
 // A hostAddr is a network and address as given to a call like Dial, taken apart.
@@ -279,13 +276,11 @@ func (g *group[S, T]) offer(arrival T) bool {
 // take waits for an arrival. The error is net.ErrClosed or os.ErrDeadlineExceeded.
 func (g *group[S, T]) take() (arrival T, err error) {
 	passed := g.deadline.passed()
-	if g.isClosed() {
+	switch {
+	case isDone(g.closed):
 		return arrival, net.ErrClosed
-	}
-	select {
-	case <-passed:
+	case isDone(passed):
 		return arrival, os.ErrDeadlineExceeded
-	default:
 	}
 	select {
 	case arrival = <-g.arrivals:
@@ -299,20 +294,11 @@ func (g *group[S, T]) take() (arrival T, err error) {
 
 // setDeadline sets the deadline of take.
 func (g *group[S, T]) setDeadline(t time.Time) error {
-	if g.isClosed() {
+	if isDone(g.closed) {
 		return net.ErrClosed
 	}
 	g.deadline.set(t)
 	return nil
-}
-
-func (g *group[S, T]) isClosed() bool {
-	select {
-	case <-g.closed:
-		return true
-	default:
-		return false
-	}
 }
 
 // close closes all sockets and returns when all goroutines have ended. The second time it is net.ErrClosed.
@@ -484,6 +470,9 @@ func (c *packetGroup) WriteToUDPAddrPort(b []byte, to netip.AddrPort) (int, erro
 	if !ip.IsValid() || to.Port() == 0 || ip.Zone() != "" {
 		return 0, c.opError("write", net.UDPAddrFromAddrPort(to), syscall.EINVAL)
 	}
+	if isDone(c.closed) {
+		return 0, c.opError("write", net.UDPAddrFromAddrPort(to), net.ErrClosed)
+	}
 	i := c.sender(ip)
 	if i < 0 {
 		err := os.NewSyscallError("sendto", syscall.ENETUNREACH)
@@ -530,7 +519,10 @@ func (c *packetGroup) Close() error {
 func (c *packetGroup) LocalAddr() net.Addr { return c.local }
 
 func (c *packetGroup) SetDeadline(t time.Time) error {
-	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))
+	if err := c.SetReadDeadline(t); err != nil {
+		return err
+	}
+	return c.SetWriteDeadline(t)
 }
 
 func (c *packetGroup) SetReadDeadline(t time.Time) error {
@@ -541,11 +533,12 @@ func (c *packetGroup) SetReadDeadline(t time.Time) error {
 }
 
 func (c *packetGroup) SetWriteDeadline(t time.Time) error {
-	var err error
 	for _, s := range c.sockets {
-		err = errors.Join(err, s.SetWriteDeadline(t))
+		if err := s.SetWriteDeadline(t); err != nil {
+			return err
+		}
 	}
-	return err
+	return nil
 }
 
 // A deadline is a time that can be moved, even from the past back into the future. The zero value is one that
@@ -571,20 +564,12 @@ func (d *deadline) passed() <-chan struct{} {
 func (d *deadline) set(t time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	fired := d.timer != nil && !d.timer.Stop()
+	if d.timer != nil && !d.timer.Stop() {
+		<-d.over // its function has closed this, or is about to
+	}
 	d.timer = nil
-	switch over := d.over; {
-	case over == nil:
+	if d.over == nil || isDone(d.over) {
 		d.over = make(chan struct{})
-	case fired:
-		<-over // its function has closed it, or is about to
-		d.over = make(chan struct{})
-	default:
-		select {
-		case <-over:
-			d.over = make(chan struct{})
-		default:
-		}
 	}
 	if t.IsZero() {
 		return
@@ -595,4 +580,13 @@ func (d *deadline) set(t time.Time) {
 		return
 	}
 	close(over)
+}
+
+func isDone(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
 }

@@ -97,18 +97,19 @@ func (r *Remote) circuitOpened(p path, now time.Time) {
 			return // the one in use will do
 		}
 	}
-	r.adoptCircuit(p)
-	if r.hs.active {
+	// What was sent by the same circuit may be answered yet: the relay's answer to us takes half the
+	// time of the remote's, and an initiation made anew for each would find no response, ever.
+	if r.adoptCircuit(p) && r.hs.active {
 		r.hs.due = now
 	}
 }
 
-// adoptCircuit makes p the circuit of the remote. If an older circuit was in use, p is now. It is
-// called with mu held.
-func (r *Remote) adoptCircuit(p path) {
+// adoptCircuit makes p the circuit of the remote, and reports whether it was not. If an older circuit
+// was in use, p is now. It is called with mu held.
+func (r *Remote) adoptCircuit(p path) bool {
 	old := r.paths.circuit
 	if old == p {
-		return
+		return false
 	}
 	if old.relay != nil {
 		r.engine.circuits.remove(old)
@@ -118,6 +119,7 @@ func (r *Remote) adoptCircuit(p path) {
 	if have := r.path.Load(); have != nil && have.relay != nil {
 		r.setPath(p)
 	}
+	return true
 }
 
 // circuitOffered is told by a relay that a member opened a circuit to us.

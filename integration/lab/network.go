@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -23,7 +24,9 @@ type Network struct {
 
 	hosts    []*Host
 	switches map[string]bool
-	closers  []func() // called last to first
+
+	mu      sync.Mutex // guards what follows: connections are dialled in many goroutines
+	closers []func()   // called last to first
 }
 
 // serial tells the labs of one process apart.
@@ -74,14 +77,26 @@ func (n *Network) must(err error) {
 
 // onClose has f called when the test ends, before whatever was registered earlier.
 func (n *Network) onClose(f func()) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
 	n.closers = append(n.closers, f)
 }
 
+// lastCloser takes the function to be called next, nil if there is none.
+func (n *Network) lastCloser() func() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if len(n.closers) == 0 {
+		return nil
+	}
+	last := n.closers[len(n.closers)-1]
+	n.closers = n.closers[:len(n.closers)-1]
+	return last
+}
+
 func (n *Network) close() {
-	for len(n.closers) > 0 {
-		last := n.closers[len(n.closers)-1]
-		n.closers = n.closers[:len(n.closers)-1]
-		last()
+	for f := n.lastCloser(); f != nil; f = n.lastCloser() {
+		f()
 	}
 	for _, h := range n.hosts {
 		// A closed TCP connection whose far end is out of reach would keep the namespace for

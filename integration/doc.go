@@ -1,0 +1,22 @@
+// Package integration runs adit as its users do: the command, in processes of their own, on networks
+// with NATs, slow lines and restarts between them. It has no code but tests.
+//
+//	sudo go test ./integration          # everything, about two minutes
+//	sudo go test -run NAT -v ./integration
+//
+// The networks are those of package lab: Linux network namespaces, made and removed by each test. That
+// needs root. Without it the tests are skipped, or fail where the environment variable CI is set. The peers that
+// are to need no privilege run as nobody, without /dev/net/tun, whoever runs the tests.
+//
+//   - nat_test.go: peers behind two NATs meet at a relay, in every mode, and what is seen on the way
+//   - direct_test.go: peers that know each other need no relay
+//   - directory_test.go: a peer that knows its relay alone reaches every member
+//   - rekey_test.go: new keys under load cost no packet
+//   - recovery_test.go: restarts, new addresses and forgotten mappings, and the seconds they cost
+//   - advertise_test.go: a network behind a peer without root
+//   - exit_test.go: all of a host's traffic through another peer
+//   - command_test.go: the demo, the choice of mode, and what is left of a peer that ended
+//
+// Overlay.go, access.go and their like with _test in the name are the verbs these are written in; folder internal has
+// the programs on the other side. When a test fails, the output of all its processes is shown.
+package integration

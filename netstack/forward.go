@@ -5,7 +5,6 @@ import (
 	"net/netip"
 	"sync"
 
-	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
@@ -116,16 +115,25 @@ func (f *forwards) reopen(d datagram) {
 		LocalAddress: addressOf(d.dst), LocalPort: uint16(t[2])<<8 | uint16(t[3]),
 		RemoteAddress: addressOf(d.src), RemotePort: uint16(t[0])<<8 | uint16(t[1]),
 	}
-	if ep := f.find(id); ep != nil && tcp.EndpointState(ep.State()) == tcp.StateTimeWait {
+	ep := f.find(id)
+	if ep == nil {
+		return
+	}
+	// The acknowledgement that lets the client go on is sent before the state is TIME_WAIT, so that this SYN
+	// may be quicker. Whoever is at it holds the lock.
+	ep.LockUser()
+	state := ep.EndpointState()
+	ep.UnlockUser()
+	if state == tcp.StateTimeWait {
 		f.s.stats.timeWaitReused.Add(1)
 		ep.Abort()
 	}
 }
 
 // find returns the TCP endpoint of a connection, or nil.
-func (f *forwards) find(id stack.TransportEndpointID) tcpip.Endpoint {
+func (f *forwards) find(id stack.TransportEndpointID) *tcp.Endpoint {
 	protocol := protocolOf(addrOf(id.LocalAddress))
-	ep, _ := f.ip.g.FindTransportEndpoint(protocol, tcp.ProtocolNumber, id, trustedNIC).(tcpip.Endpoint)
+	ep, _ := f.ip.g.FindTransportEndpoint(protocol, tcp.ProtocolNumber, id, trustedNIC).(*tcp.Endpoint)
 	return ep
 }
 

@@ -4,10 +4,13 @@ import (
 	"bytes"
 	"errors"
 	"net"
+	"net/netip"
 	"os"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/adit-overlay/adit/packet"
 )
 
 func listenPacket(t testing.TB, s *Stack, network, address string) net.PacketConn {
@@ -140,5 +143,29 @@ func TestReadIsWoken(t *testing.T) {
 				t.Errorf("%v, want %v", err, c.want)
 			}
 		})
+	}
+}
+
+// Empty datagrams cost memory too: a flood nobody reads must not fill it.
+func TestFloodOfEmptyDatagramsIsBounded(t *testing.T) {
+	s := newStack(t, nil)
+	server := listenPacket(t, s, "udp", ":53")
+	from, to := netip.MustParseAddrPort(addrB+":1000"), netip.MustParseAddrPort(addrA+":53")
+	const n = 3 * udpQueueBytes / udpOverhead
+	in, b := s.Inlet(), udpPacket(from, to, nil)
+	for range n {
+		copy(in.Lend(len(b)), b)
+		in.Deliver(len(b), packet.Offload{})
+	}
+	const held = udpQueueBytes / udpOverhead
+	if got := s.Stats().UDPOverflow; got != n-held {
+		t.Errorf("%d dropped, want %d", got, n-held)
+	}
+	for range held {
+		wantDatagram(t, server, "")
+	}
+	server.SetReadDeadline(time.Unix(1, 0))
+	if _, _, err := server.ReadFrom(nil); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("one more than fits: %v", err)
 	}
 }

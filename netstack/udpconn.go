@@ -21,6 +21,7 @@ type udpConn struct {
 	wq      *waiter.Queue
 	local   *net.UDPAddr
 	remote  *net.UDPAddr // nil: not connected
+	queue   udpQueue
 	reads   waitPoint
 	writes  waitPoint
 	closing sync.Once
@@ -41,9 +42,31 @@ func newUDPConn(s *Stack, wq *waiter.Queue, ep tcpip.Endpoint, protocol tcpip.Ne
 	if a, err := ep.GetRemoteAddress(); err == nil {
 		c.remote = net.UDPAddrFromAddrPort(addrPortOf(a, protocol))
 	}
-	c.reads.watch(wq, waiter.ReadableEvents|waiter.EventHUp|waiter.EventErr)
+	c.reads.event = make(chan struct{}, 1)
+	c.reads.entry.Init(arrival{c}, waiter.ReadableEvents|waiter.EventHUp|waiter.EventErr)
+	wq.EventRegister(&c.reads.entry)
+	c.take() // what came before the entry was there
 	c.writes.watch(wq, waiter.WritableEvents|waiter.EventHUp|waiter.EventErr)
 	return c
+}
+
+// arrival is told of what comes in, by the goroutine that brought it.
+type arrival struct{ c *udpConn }
+
+// NotifyEvent implements waiter.EventListener.
+func (a arrival) NotifyEvent(mask waiter.EventMask) {
+	// At its end the endpoint may be locked: the reader finds out for itself.
+	if mask&waiter.EventHUp == 0 {
+		a.c.take()
+	}
+	signal(a.c.reads.event)
+}
+
+// take moves what the endpoint has to the queue.
+func (c *udpConn) take() {
+	if dropped := c.queue.fill(c.ep); dropped > 0 {
+		c.s.stats.udpOverflow.Add(uint64(dropped))
+	}
 }
 
 func (c *udpConn) opError(op string, to net.Addr, err error) error {
@@ -69,13 +92,16 @@ func (c *udpConn) ReadFromUDPAddrPort(b []byte) (int, netip.AddrPort, error) {
 		return 0, netip.AddrPort{}, c.opError("read", nil, err)
 	}
 	for {
-		w := tcpip.SliceWriter(b)
-		res, err := c.ep.Read(&w, tcpip.ReadOptions{NeedRemoteAddr: true})
-		if err == nil {
-			return res.Count, addrPortOf(res.RemoteAddr, 0), nil
+		d, ok := c.queue.pop()
+		if !ok {
+			c.take()
+			d, ok = c.queue.pop()
 		}
-		if _, again := err.(*tcpip.ErrWouldBlock); !again {
-			return 0, netip.AddrPort{}, c.opError("read", nil, c.failure("read", err))
+		switch {
+		case ok && d.err == nil:
+			return copy(b, d.b), d.from, nil
+		case ok:
+			return 0, netip.AddrPort{}, c.opError("read", nil, c.failure("read", d.err))
 		}
 		if err := c.reads.wait(c.closed, net.ErrClosed); err != nil {
 			return 0, netip.AddrPort{}, c.opError("read", nil, err)

@@ -1,7 +1,6 @@
 package config
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -142,11 +141,8 @@ func (v value) endpoint() (string, bool) {
 	return text, true
 }
 
-// portNumber reads a port strictly: digits only.
+// portNumber reads a port: digits only, no name of a service.
 func portNumber(s string) (uint16, error) {
-	if strings.HasPrefix(s, "+") {
-		return 0, errors.New("not a port")
-	}
 	n, err := strconv.ParseUint(s, 10, 16)
 	return uint16(n), err
 }

@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -15,15 +16,18 @@ import (
 // what it receives carries that same id, for the relay swaps them (§11).
 type circuit struct {
 	ends [2]end
+
+	used atomic.Int64 // when something was last forwarded by it, in Unix seconds
 }
 
-// An end is a circuit as one member has it.
+// An end is a circuit as one member has it. All but the limiter's inside stays as it was made.
 type end struct {
-	id     wire.CircuitID
-	member *member
-	other  *end
+	circuit *circuit
+	id      wire.CircuitID
+	member  *member
+	other   *end
 
-	notices rate.Limiter // what the relay says to strangers who know the id
+	challenges *rate.Limiter // what the relay says to those who know the id and come from elsewhere
 }
 
 // circuits finds an end by its id. Forwarders read it for every run of datagrams.
@@ -83,10 +87,10 @@ func (r *Relay) open(a, b *member) (wire.CircuitID, wire.CircuitStatus) {
 		k = new(circuit)
 		for i, m := range []*member{a, b} {
 			e := &k.ends[i]
-			e.member, e.other = m, &k.ends[1-i]
-			e.notices.SetLimit(rate.Every(noticeEvery))
-			e.notices.SetBurst(1)
+			e.circuit, e.member, e.other = k, m, &k.ends[1-i]
+			e.challenges = rate.NewLimiter(rate.Every(challengeEvery), 1)
 		}
+		k.touch(time.Now())
 		r.circuits.add(k)
 		a.circuits[b], b.circuits[a] = k, k
 	}
@@ -95,8 +99,15 @@ func (r *Relay) open(a, b *member) (wire.CircuitID, wire.CircuitStatus) {
 	return mine.id, wire.CircuitOK
 }
 
-// noticeEvery is the least time between two notices about one end of a circuit.
-const noticeEvery = 100 * time.Millisecond
+// challengeEvery is the least time between two challenges about one end of a circuit.
+const challengeEvery = 100 * time.Millisecond
+
+// touch notes that the circuit is used. Forwarders call it for every run, so it writes once a second.
+func (k *circuit) touch(now time.Time) {
+	if t := now.Unix(); k.used.Load() != t {
+		k.used.Store(t)
+	}
+}
 
 func (k *circuit) endOf(m *member) *end {
 	if k.ends[0].member == m {
@@ -130,23 +141,43 @@ func (r *Relay) closeCircuit(asker *member, id wire.CircuitID) {
 	}
 }
 
-// sweepEvery is how often circuits of members that are gone are looked for.
-const sweepEvery = 30 * time.Second
+const (
+	// sweepEvery is how often circuits that are over are looked for.
+	sweepEvery = 30 * time.Second
 
-// sweep ends the circuits whose session, at one end, is no more (§12).
-func (r *Relay) sweep() {
+	// circuitIdle is how long a circuit is kept that nothing goes by. No session between its ends
+	// lives so long in silence (§17); a member that talks with many, one after the other,
+	// would have a circuit with each of them for ever.
+	circuitIdle = 15 * time.Minute
+)
+
+// sweepCircuits ends, until Close, the circuits whose session at one end is no more, and those that nobody
+// uses (§20).
+func (r *Relay) sweepCircuits() {
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-r.done:
+			return
+		case now := <-tick.C:
+			r.sweep(now)
+		}
+	}
+}
+
+func (r *Relay) sweep(now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.closed {
-		return
-	}
 	for _, m := range r.directory.byKey {
-		if len(m.circuits) == 0 || m.online() {
+		if len(m.circuits) == 0 {
 			continue
 		}
+		gone := !m.online()
 		for _, k := range m.circuits {
-			r.drop(k)
+			if gone || now.Unix()-k.used.Load() >= int64(circuitIdle/time.Second) {
+				r.drop(k)
+			}
 		}
 	}
-	r.sweeper.Reset(sweepEvery)
 }

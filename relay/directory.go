@@ -12,7 +12,8 @@ import (
 	"github.com/adit-overlay/adit/wire"
 )
 
-// A directory answers who owns an overlay address, a key or a name. It does not change once the relay runs.
+// A directory answers who owns an overlay address, a key or a name. It does not change once the relay
+// runs, so that it is read without a lock.
 type directory struct {
 	byKey     map[wire.PublicKey]*member
 	byName    map[string]*member
@@ -47,14 +48,34 @@ func newMember(m Member, remote *engine.Remote, limits Limits) *member {
 	return n
 }
 
+// within returns how many of n bytes the member may send now: all, as many whole datagrams of seg
+// bytes as its limit leaves, or none.
+func (m *member) within(n, seg int, now time.Time) int {
+	if m.bytes == nil || m.bytes.AllowN(now, n) {
+		return n
+	}
+	n = min(n, int(max(0, m.bytes.TokensAt(now)))) / seg * seg
+	if n > 0 && !m.bytes.AllowN(now, n) {
+		return 0 // another carrier took them
+	}
+	return n
+}
+
 func (d *directory) init() {
 	d.byKey = make(map[wire.PublicKey]*member)
 	d.byName = make(map[string]*member)
 }
 
+// add refuses what could not be told to anybody (§14), or would be said of two.
 func (d *directory) add(m *member) error {
 	d.byKey[m.PublicKey] = m
+	if n := len(m.AllowedIPs); n > wire.MaxPrefixes {
+		return fmt.Errorf("%d prefixes; at most %d", n, wire.MaxPrefixes)
+	}
 	if m.Name != "" {
+		if err := wire.CheckName(m.Name); err != nil {
+			return err
+		}
 		if have := d.byName[m.Name]; have != nil {
 			return fmt.Errorf("the name is also that of %v", have.PublicKey)
 		}

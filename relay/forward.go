@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"hash/maphash"
 	"net/netip"
 	"sync/atomic"
 	"time"
@@ -19,23 +20,20 @@ type forwarder struct {
 	relay *Relay
 
 	// Only the goroutine that receives touches these.
-	in      [messagesPerReceive]underlay.Message
-	rest    []underlay.Message // for the engine
-	handed  int                // how many of rest it has
-	out     []underlay.Message // to send, all by the carrier to
-	to      underlay.Carrier
-	notices *rate.Limiter
+	in        [messagesPerReceive]underlay.Message
+	rest      []underlay.Message // for the engine
+	handed    int                // how many of rest it has
+	out       []underlay.Message // to send, all by the carrier to
+	to        underlay.Carrier
+	strangers strangers
 }
 
-const (
-	messagesPerReceive = 8
-
-	// noticesPerSecond bounds what all strangers together are told.
-	noticesPerSecond = 200
-)
+const messagesPerReceive = 8
 
 func newForwarder(r *Relay, c underlay.Carrier) *forwarder {
-	return &forwarder{Carrier: c, relay: r, notices: rate.NewLimiter(noticesPerSecond, noticesPerSecond)}
+	f := &forwarder{Carrier: c, relay: r}
+	f.strangers.init()
+	return f
 }
 
 // Receive implements underlay.Carrier.
@@ -94,35 +92,47 @@ func circuitOf(b []byte) (wire.CircuitID, bool) {
 // forward sends a run on to the circuit's other end, if it comes from where its sender is known to be.
 func (f *forwarder) forward(id wire.CircuitID, m underlay.Message, now time.Time) {
 	c := &f.relay.counters
-	segments := uint64((len(m.Buf) + m.Seg - 1) / m.Seg)
 	e := f.relay.circuits.lookup(id)
-	if e == nil || !e.member.online() {
-		c.unknown.Add(segments)
-		f.notice(wire.CircuitUnknown, id, m.Addr, nil, now)
+	if e == nil {
+		c.unknown.Add(segments(m))
+		f.tellUnknown(id, m.Addr, now)
 		return
 	}
-	if carrier, addr, _ := e.member.remote.Address(); carrier != underlay.Carrier(f) || addr != m.Addr {
-		c.moved.Add(segments)
-		f.notice(wire.CircuitMoved, id, m.Addr, &e.notices, now)
+	carrier, addr, online := e.member.remote.Address()
+	switch {
+	case !online: // its session is over, and its circuits are soon
+		c.unknown.Add(segments(m))
+		f.tellUnknown(id, m.Addr, now)
+		return
+	case carrier != underlay.Carrier(f) || addr != m.Addr:
+		c.moved.Add(segments(m))
+		f.challenge(e, m.Addr, now)
 		return
 	}
-	carrier, addr, ok := e.other.member.remote.Address()
-	if !ok {
-		c.offline.Add(segments)
+	carrier, addr, online = e.other.member.remote.Address()
+	if !online {
+		c.offline.Add(segments(m))
 		return
 	}
-	if l := e.member.bytes; l != nil && !l.AllowN(now, len(m.Buf)) {
-		c.limited.Add(segments)
-		return
+	if n := e.member.within(len(m.Buf), m.Seg, now); n < len(m.Buf) {
+		rest := underlay.Message{Buf: m.Buf[n:], Seg: m.Seg}
+		c.limited.Add(segments(rest))
+		if m.Buf = m.Buf[:n:n]; n == 0 {
+			return
+		}
 	}
 	for at := 0; at < len(m.Buf); at += m.Seg {
 		wire.SetCircuit(m.Buf[at:], e.other.id)
 	}
 	m.Addr = addr
 	f.queue(carrier, m)
-	c.datagrams.Add(segments)
+	e.circuit.touch(now)
+	c.datagrams.Add(segments(m))
 	c.bytes.Add(uint64(len(m.Buf)))
 }
+
+// segments is how many datagrams a message holds.
+func segments(m underlay.Message) uint64 { return uint64((len(m.Buf) + m.Seg - 1) / m.Seg) }
 
 // queue has m sent by carrier, with others of this batch.
 func (f *forwarder) queue(carrier underlay.Carrier, m underlay.Message) {
@@ -145,13 +155,49 @@ func (f *forwarder) flush() {
 	f.out = f.out[:0]
 }
 
-// notice tells the sender of circuit data why it was not forwarded (§12).
-func (f *forwarder) notice(code wire.CircuitCode, id wire.CircuitID, addr netip.AddrPort, each *rate.Limiter, now time.Time) {
-	if each != nil && !each.AllowN(now, 1) || !f.notices.AllowN(now, 1) {
-		return
+// challenge tells the sender of circuit data that it is not known to be there (§20). Only who knows the
+// circuit's id gets here, so each end of a circuit has a limit of its own, and none for all together: no
+// flood keeps a member from being asked.
+func (f *forwarder) challenge(e *end, addr netip.AddrPort, now time.Time) {
+	if e.challenges.AllowN(now, 1) {
+		f.notice(wire.CircuitMoved, e.id, addr)
 	}
+}
+
+// tellUnknown tells the sender of circuit data that there is no such circuit (§20).
+func (f *forwarder) tellUnknown(id wire.CircuitID, addr netip.AddrPort, now time.Time) {
+	if f.strangers.allow(addr.Addr(), now) {
+		f.notice(wire.CircuitUnknown, id, addr)
+	}
+}
+
+func (f *forwarder) notice(code wire.CircuitCode, id wire.CircuitID, addr netip.AddrPort) {
 	b := wire.AppendCircuitNotice(nil, code, id)
 	f.Carrier.Send([]underlay.Message{{Buf: b, Seg: len(b), Addr: addr}})
+}
+
+// strangers bounds what those are told who have no circuit here: members too, when the relay has
+// restarted. Addresses share the limits by chance, so that a flood from one takes what few
+// others need, and that of all of them needs no memory that grows.
+type strangers struct {
+	seed   maphash.Seed
+	limits [strangerLimits]*rate.Limiter
+}
+
+const (
+	strangerLimits     = 64
+	noticesPerStranger = 20 // a second, and at once
+)
+
+func (s *strangers) init() {
+	s.seed = maphash.MakeSeed()
+	for i := range s.limits {
+		s.limits[i] = rate.NewLimiter(noticesPerStranger, noticesPerStranger)
+	}
+}
+
+func (s *strangers) allow(a netip.Addr, now time.Time) bool {
+	return s.limits[maphash.Comparable(s.seed, a)%strangerLimits].AllowN(now, 1)
 }
 
 // counters count datagrams, but bytes.

@@ -15,7 +15,6 @@ import (
 	"log/slog"
 	"net/netip"
 	"sync"
-	"time"
 
 	"github.com/adit-overlay/adit/engine"
 	"github.com/adit-overlay/adit/underlay"
@@ -60,14 +59,16 @@ type Relay struct {
 	limits    Limits
 	counters  counters
 
-	mu      sync.Mutex // held while circuits are opened and closed
-	closed  bool
-	sweeper *time.Timer
+	mu sync.Mutex // held while circuits are opened and closed
+
+	start, stop sync.Once
+	done        chan struct{} // closed by Close
+	wg          sync.WaitGroup
 }
 
 // New returns a relay that has no carrier yet.
 func New(cfg Config) (*Relay, error) {
-	r := &Relay{log: cfg.Logger, limits: cfg.Limits}
+	r := &Relay{log: cfg.Logger, limits: cfg.Limits, done: make(chan struct{})}
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
 	}
@@ -102,12 +103,16 @@ func New(cfg Config) (*Relay, error) {
 			return nil, fmt.Errorf("relay: its own address: %w", err)
 		}
 	}
-	r.sweeper = time.AfterFunc(sweepEvery, r.sweep)
 	return r, nil
 }
 
 // Start begins to serve members.
-func (r *Relay) Start() { r.engine.Start() }
+func (r *Relay) Start() {
+	r.start.Do(func() {
+		r.engine.Start()
+		r.wg.Go(r.sweepCircuits)
+	})
+}
 
 // AddCarrier gives the relay a carrier to forward on. Members may be on different ones.
 func (r *Relay) AddCarrier(c underlay.Carrier) error {
@@ -119,9 +124,8 @@ func (r *Relay) Engine() *engine.Engine { return r.engine }
 
 // Close ends the relay and waits for it.
 func (r *Relay) Close() error {
-	r.mu.Lock()
-	r.closed = true
-	r.sweeper.Stop()
-	r.mu.Unlock()
+	r.start.Do(func() {}) // it does not start any more
+	r.stop.Do(func() { close(r.done) })
+	r.wg.Wait()
 	return r.engine.Close()
 }

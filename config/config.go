@@ -58,7 +58,7 @@ type Peer struct {
 	Mode         Mode
 	Interface    string // name of the TUN device
 	PrivateKey   wire.PrivateKey
-	PresharedKey wire.PresharedKey // zero: none
+	PresharedKey wire.PresharedKey // of the sessions with peers that name no other; zero: none
 	Addresses    []netip.Prefix    // own overlay addresses, host bits set, at least one
 	Listen       string            // UDP: host:port, host empty or a literal address
 	MTU          int               // of the overlay
@@ -74,8 +74,9 @@ type Peer struct {
 
 // RelayEndpoint is where a relay is and who it is.
 type RelayEndpoint struct {
-	PublicKey wire.PublicKey
-	Endpoint  string // host:port, host a name or a literal address
+	PublicKey    wire.PublicKey
+	PresharedKey wire.PresharedKey // of the session with the relay; zero: none
+	Endpoint     string            // host:port, host a name or a literal address
 }
 
 // Remote is another peer known in advance.

@@ -11,7 +11,7 @@ var (
 		"name", "mode", "interface", "private_key_file", "addresses", "listen", "pre_shared_key_file",
 		"mtu", "advertise", "socks", "relays", "peers", "rekey_after", "keepalive", "udp", "log",
 	}
-	relayEndpointKeys = []string{"public_key", "endpoint"}
+	relayEndpointKeys = []string{"public_key", "endpoint", "pre_shared_key_file"}
 	remoteKeys        = []string{"name", "public_key", "endpoint", "allowed_ips", "pre_shared_key_file"}
 )
 
@@ -39,7 +39,7 @@ func readPeer(s *section, keys ReadKeys) *Peer {
 	}
 	p.Advertise = readAdvertise(s, p)
 	p.Socks = readSocks(s)
-	p.Relays = readRelayEndpoints(s, me)
+	p.Relays = readRelayEndpoints(s, me, keys)
 	p.Peers = readRemotes(s, me, keys)
 	if !s.has("listen") && !s.has("relays") && !s.has("peers") {
 		s.report.add(s.line, "", "nothing to reach and nowhere to be reached: want relays, peers or listen")
@@ -105,7 +105,7 @@ func holdsSpecial(n netip.Prefix) (netip.Prefix, bool) {
 	return netip.Prefix{}, false
 }
 
-func readRelayEndpoints(s *section, me self) []RelayEndpoint {
+func readRelayEndpoints(s *section, me self, keys ReadKeys) []RelayEndpoint {
 	v, ok := s.get("relays")
 	if !ok {
 		return nil
@@ -121,6 +121,9 @@ func readRelayEndpoints(s *section, me self) []RelayEndpoint {
 		r.PublicKey = taken.publicKey(sub, "what adit pubkey prints for the relay's key")
 		if v, ok := sub.need("endpoint", "where the relay listens, such as relay.example.com:5040"); ok {
 			r.Endpoint, _ = v.endpoint()
+		}
+		if v, ok := sub.get("pre_shared_key_file"); ok {
+			r.PresharedKey = v.presharedKey(keys)
 		}
 		relays = append(relays, r)
 	}

@@ -92,7 +92,7 @@ advertise:
 - "2001:db8:1::/48"
 socks: {listen: "0.0.0.0:1080", username: me, password: 0123}
 relays:
-  - {public_key: "`+relayKey.Public().String()+`", endpoint: "relay.example.com:5040"}
+  - {public_key: "`+relayKey.Public().String()+`", endpoint: "relay.example.com:5040", pre_shared_key_file: web.psk}
 peers:
   - name: web
     public_key: D6poTtKIZ7l/Smot7l34zpdOdrcBjj8iocTPJnhXDyA=
@@ -118,7 +118,7 @@ log: {level: debug, format: json}
 		MTU:          1280,
 		Advertise:    prefixes("192.168.1.0/24", "2001:db8:1::/48"),
 		Socks:        &Socks{Listen: "0.0.0.0:1080", Username: "me", Password: "0123"},
-		Relays:       []RelayEndpoint{{PublicKey: relayKey.Public(), Endpoint: "relay.example.com:5040"}},
+		Relays:       []RelayEndpoint{{PublicKey: relayKey.Public(), PresharedKey: webPSK, Endpoint: "relay.example.com:5040"}},
 		Peers: []Remote{{
 			Name:         "web",
 			PublicKey:    webKey.Public(),

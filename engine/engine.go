@@ -50,7 +50,8 @@ type Config struct {
 	// Addresses are our own on the overlay. Nobody else may be given them.
 	Addresses []netip.Prefix
 
-	// PresharedKey is mixed into the handshake with every remote that has none of its own.
+	// PresharedKey is mixed into the handshake with every remote that has none of its own, but
+	// relays: what peers share, those who carry for them need not know.
 	PresharedKey wire.PresharedKey
 
 	RekeyAfter time.Duration // 0 means wire.RekeyAfter; the other ages of a session scale with it

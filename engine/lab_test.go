@@ -189,6 +189,11 @@ func (d *device) Read(b *packet.Batch) error {
 		q.Offload = p.Offload
 	}
 	select {
+	case <-d.closed: // also when there are packets
+		return net.ErrClosed
+	default:
+	}
+	select {
 	case <-d.closed:
 		return net.ErrClosed
 	case p := <-d.in:

@@ -16,7 +16,7 @@ import (
 type RemoteConfig struct {
 	Name         string
 	PublicKey    wire.PublicKey
-	PresharedKey wire.PresharedKey // zero: the engine's
+	PresharedKey wire.PresharedKey // zero: the engine's, or none for a relay
 
 	// Endpoint is where the remote listens on the underlay, "host:port", the host an address or a name
 	// that is looked up again whenever the remote does not answer. It may be empty.
@@ -89,7 +89,7 @@ func (e *Engine) AddRemote(c RemoteConfig) (*Remote, error) {
 
 func (e *Engine) newRemote(c RemoteConfig) *Remote {
 	psk := c.PresharedKey
-	if psk.IsZero() {
+	if psk.IsZero() && !c.Relay {
 		psk = e.cfg.PresharedKey
 	}
 	r := &Remote{

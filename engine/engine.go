@@ -91,6 +91,8 @@ type Engine struct {
 	relays   []*Remote
 	carriers []underlay.Carrier
 
+	jitter jitter
+
 	ready     chan struct{} // closed with the first session
 	readyOnce sync.Once
 
@@ -130,6 +132,7 @@ func New(cfg Config) (*Engine, error) {
 	e.lookups.init(e)
 	e.requests.init(e)
 	e.inbox.init(local)
+	e.jitter.init(cfg.Random)
 	return e, nil
 }
 

@@ -2,8 +2,10 @@ package engine
 
 import (
 	"errors"
+	"io"
 	"math/rand/v2"
 	"net/netip"
+	"sync"
 	"time"
 
 	"github.com/adit-overlay/adit/packet"
@@ -82,7 +84,7 @@ func (r *Remote) advanceHandshake(now time.Time) {
 	}
 	targets := r.targets(h.tries, now)
 	h.tries++
-	h.due = now.Add(retryAfter(h.tries))
+	h.due = now.Add(r.engine.retryAfter(h.tries))
 	if len(targets) == 0 {
 		return
 	}
@@ -98,12 +100,31 @@ func (r *Remote) advanceHandshake(now time.Time) {
 
 // retryAfter is how long the try-th initiation is waited for: a second for the first few, then more up
 // to five, each a little different so that two ends do not keep step.
-func retryAfter(try int) time.Duration {
+func (e *Engine) retryAfter(try int) time.Duration {
 	d := firstRetry
 	if try > 4 {
 		d = min(lastRetry, firstRetry*time.Duration(try-3))
 	}
-	return d + time.Duration(rand.Int64N(int64(d/8)))
+	return d + e.jitter.upTo(d/8)
+}
+
+// jitter is chance that need not be secret.
+type jitter struct {
+	mu sync.Mutex
+	r  *rand.Rand
+}
+
+func (j *jitter) init(random io.Reader) {
+	var seed [32]byte
+	io.ReadFull(random, seed[:]) // a short seed is a seed too
+	j.r = rand.New(rand.NewChaCha8(seed))
+}
+
+// upTo returns a duration from 0 up to d.
+func (j *jitter) upTo(d time.Duration) time.Duration {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return time.Duration(j.r.Int64N(int64(d)))
 }
 
 // initiate makes an initiation that replaces the one pending.

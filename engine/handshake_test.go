@@ -49,8 +49,9 @@ func TestEndpointOnEitherSideOrBoth(t *testing.T) {
 // TestBothInitiateAtOnceUnderLossAndReordering: whatever is lost, doubled or late, one session
 // comes out, and it carries both ways.
 func TestBothInitiateAtOnceUnderLossAndReordering(t *testing.T) {
-	for seed := range uint64(60) {
+	for seed := range uint64(250) {
 		inFakeTime(t, func(t *testing.T, l *lab) {
+			l.seed = byte(seed)
 			l.net = underlay.NewMemory(underlay.MemoryConfig{Seed: seed, Link: underlay.Link{
 				Loss: 0.3, Duplicate: 0.2, Delay: 30 * time.Millisecond, Jitter: 60 * time.Millisecond,
 			}})
@@ -75,6 +76,7 @@ func TestSessionIsUpWithinTenSecondsAtThirtyPercentLoss(t *testing.T) {
 	failed := 0
 	for seed := range uint64(100) {
 		inFakeTime(t, func(t *testing.T, l *lab) {
+			l.seed = byte(seed)
 			l.net = underlay.NewMemory(underlay.MemoryConfig{Seed: seed, Link: underlay.Link{Loss: 0.3, Delay: 20 * time.Millisecond}})
 			a, b := l.node("a"), l.node("b")
 			a.knows(b, at(b))

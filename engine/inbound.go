@@ -212,8 +212,11 @@ func (in *inbound) open(s *session, dst, b []byte, h wire.DataHeader) (newest, o
 // it came from, and alive.
 func (in *inbound) note(s *session, from path, newest bool, what traffic) {
 	r := s.remote
-	if !s.confirmed.Load() {
-		r.confirm(s, from, in.now)
+	if !s.heard.Load() {
+		s.heard.Store(true)
+		if !s.confirmed.Load() {
+			r.confirm(s, from, in.now)
+		}
 	}
 	if newest {
 		if p := r.path.Load(); p == nil || *p != from {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"slices"
@@ -28,6 +29,19 @@ type lab struct {
 	t     *testing.T
 	net   *underlay.Memory
 	nodes []*node
+	seed  byte // of the nodes' own chance
+}
+
+// chance is randomness that is the same in every run.
+type chance struct {
+	mu sync.Mutex
+	r  *rand.ChaCha8
+}
+
+func (c *chance) Read(b []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.r.Read(b)
 }
 
 // A node is one engine with its device and its place on the network.
@@ -42,6 +56,7 @@ type node struct {
 	wire   *underlay.Node
 	dev    *device
 	rekey  time.Duration
+	random *chance
 }
 
 func newLab(t *testing.T) *lab {
@@ -72,6 +87,7 @@ func (l *lab) plan(name string) *node {
 		ip:   netip.AddrFrom4([4]byte{10, 9, 0, i}),
 	}
 	n.key[0], n.key[31] = i*8, 0x40
+	n.random = &chance{r: rand.NewChaCha8([32]byte{i, l.seed})}
 	l.nodes = append(l.nodes, n)
 	return n
 }
@@ -87,7 +103,7 @@ func (n *node) start() {
 	n.lab.t.Helper()
 	n.dev = newDevice()
 	e, err := New(Config{
-		PrivateKey: n.key, Device: n.dev, PresharedKey: n.psk, RekeyAfter: n.rekey,
+		PrivateKey: n.key, Device: n.dev, PresharedKey: n.psk, RekeyAfter: n.rekey, Random: n.random,
 		Addresses: []netip.Prefix{netip.PrefixFrom(n.ip, 24)},
 	})
 	if err != nil {

@@ -1,7 +1,7 @@
 package engine
 
 import (
-	"crypto/rand"
+	"io"
 	"sync/atomic"
 	"time"
 
@@ -93,7 +93,7 @@ func (r *Remote) noteData(t int64) {
 func (l *liveness) reset(now time.Time) {
 	l.received.Store(l.stamp(now))
 	l.unanswered.Store(0)
-	l.probedAt, l.nextProbe = time.Time{}, time.Time{}
+	l.probedAt, l.nextProbe = time.Time{}, now.Add(probeEvery)
 }
 
 func (l *liveness) receivedAt() time.Time {
@@ -133,6 +133,15 @@ func (r *Remote) advanceLiveness(now time.Time) {
 		}
 		return
 	}
+	if s.initiator && !s.heard.Load() {
+		// The responder may not know yet that the session is made, whatever it says by the one before.
+		if now.Sub(s.established) >= deadAfter {
+			r.startHandshake(now)
+		}
+		if !now.Before(l.nextProbe) {
+			r.sendProbe(s, now)
+		}
+	}
 	if n := l.unanswered.Load(); n != 0 {
 		silence := now.Sub(l.time(n))
 		if silence >= deadAfter && r.wanted(now) && r.keys.next == nil {
@@ -149,7 +158,8 @@ func (r *Remote) advanceLiveness(now time.Time) {
 
 func (r *Remote) livenessDeadline(now time.Time) time.Time {
 	l := &r.life
-	if r.current.Load() == nil {
+	s := r.current.Load()
+	if s == nil {
 		return time.Time{}
 	}
 	var due time.Time
@@ -158,6 +168,9 @@ func (r *Remote) livenessDeadline(now time.Time) time.Time {
 	}
 	if r.wanted(now) {
 		due = earliest(due, l.time(l.sent.Load()).Add(r.engine.cfg.Keepalive))
+	}
+	if s.initiator && !s.heard.Load() {
+		due = earliest(due, l.nextProbe)
 	}
 	if n := l.unanswered.Load(); n != 0 {
 		t := l.time(n).Add(probeAfter)
@@ -172,7 +185,7 @@ func (r *Remote) livenessDeadline(now time.Time) time.Time {
 // sendProbe asks the remote to answer, on the path in use.
 func (r *Remote) sendProbe(s *session, now time.Time) {
 	l := &r.life
-	rand.Read(l.probe[:])
+	io.ReadFull(r.engine.cfg.Random, l.probe[:])
 	l.probedAt, l.nextProbe = now, now.Add(probeEvery)
 	r.sendControl(s, wire.Probe{Token: l.probe}, now)
 }

@@ -47,10 +47,11 @@ func (r *Remote) activate(s *session, p path, now time.Time) {
 	if first {
 		r.engine.log.Info("session", "remote", r.label(), "path", p.String())
 	}
-	if s.initiator && !flushed {
-		r.sendInner(s, nil, now) // confirms it to the responder
-	}
 	r.life.reset(now)
+	if s.initiator && !flushed {
+		// Confirms the session to the responder; see advanceLiveness for when it gets lost.
+		r.sendProbe(s, now)
+	}
 	if r.relay {
 		r.engine.requests.kick(r)
 	}
@@ -66,6 +67,13 @@ func (r *Remote) confirm(s *session, p path, now time.Time) {
 	}
 	r.keys.next = nil
 	s.confirmed.Store(true)
+	if have := r.current.Load(); have != nil && have.established.After(s.established) {
+		// Meanwhile we made a newer one ourselves. Both ends made the two in the same order, so
+		// both take the newer, and this one opens what is still under way.
+		r.retire(r.keys.previous)
+		r.keys.previous, r.keys.previousUntil = s, now.Add(wire.KeepPrevious)
+		return
+	}
 	r.activate(s, p, now)
 }
 

@@ -24,6 +24,10 @@ type session struct {
 	// nothing by this session (§15). Set once.
 	confirmed atomic.Bool
 
+	// heard: something came by this session, so the other end uses it, or can. Set once. Until then
+	// the session's initiator keeps asking.
+	heard atomic.Bool
+
 	// retired: nothing is opened any more. Set once.
 	retired atomic.Bool
 

@@ -1,7 +1,7 @@
 // Box is a program with a peer in it, as others write them with package peer: it offers the services
 // of package service on the overlay, and takes the UDP of local programs there.
 //
-//	box -c adit.yaml [-rekey 2s] [-status 127.0.0.1:8001] [-forward-udp 127.0.0.1:7007=10.9.0.3:7 ...]
+//	box -c adit.yaml [-status 127.0.0.1:8001] [-forward-udp 127.0.0.1:7007=10.9.0.3:7 ...]
 package main
 
 import (
@@ -34,7 +34,6 @@ func main() {
 func run() error {
 	var forwards []string
 	path := flag.String("c", "", "the peer's configuration `FILE`")
-	rekey := flag.Duration("rekey", 0, "renew keys after so long, which may be sooner than a file can say")
 	status := flag.String("status", "", "tell the peer's status as JSON by HTTP at `ADDR`")
 	flag.Func("forward-udp", "send datagrams that come to a local address to one on the overlay: `LOCAL=REMOTE`", func(s string) error {
 		forwards = append(forwards, s)
@@ -44,9 +43,6 @@ func run() error {
 	c, err := config.LoadPeer(*path)
 	if err != nil {
 		return err
-	}
-	if *rekey != 0 {
-		c.RekeyAfter = *rekey
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()

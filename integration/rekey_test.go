@@ -1,0 +1,235 @@
+//go:build linux
+
+package integration
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"io"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/adit-overlay/adit/integration/internal/service"
+	"github.com/adit-overlay/adit/integration/lab"
+)
+
+// TestRekeyUnderLoad renews all keys as often as a file can ask for, while datagrams and a TCP connection flow.
+func TestRekeyUnderLoad(t *testing.T) {
+	t.Parallel()
+	o := newOverlay(t)
+	public := o.Switch("public")
+	relay := o.Host("relay", lab.On(public, "203.0.113.1/24"))
+	hostA := o.Host("a", lab.On(public, "203.0.113.2/24"))
+	hostB := o.Host("b", lab.On(public, "203.0.113.3/24"))
+	desk, web := o.member("desk"), o.member("web")
+	const statusAt = "127.0.0.1:8001"
+	via, often := o.via("203.0.113.1:"+relayPort), "rekey_after: 10s"
+	o.relay(relay)
+	a := o.start(hostA, asRoot, desk.key, desk.file(via, often, "mode: tun"), "box", "-status", statusAt)
+	b := o.box(hostB, web, nil, via, often)
+	a.ready()
+	b.ready()
+	from := byRoute(hostA)
+	from.awaitConversation(t, web.addr("IPv4"), soon)
+
+	// A file that has no end, at a rate that leaves the machine time for others.
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	resp, err := from.get(ctx, web.addr("IPv6"), "/steady/5000000")
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := follow(resp.Body)
+	stream := startDatagrams(t, hostA, net.JoinHostPort(web.addr("IPv4"), service.EchoPort))
+
+	const want = 5
+	keys, relayKeys := map[time.Time]bool{}, map[time.Time]bool{}
+	for start := time.Now(); min(len(keys), len(relayKeys)) <= want; time.Sleep(100 * time.Millisecond) {
+		if time.Since(start) > 90*time.Second {
+			t.Fatalf("after %v there were %d keys with the peer and %d with the relay", time.Since(start), len(keys), len(relayKeys))
+		}
+		for _, r := range remotes(t, hostA, statusAt) {
+			switch {
+			case r.Relay:
+				relayKeys[r.Since] = true
+			case r.Name == web.name:
+				keys[r.Since] = true
+			}
+		}
+	}
+
+	sent, lost := stream.end()
+	if len(lost) > 0 {
+		t.Errorf("of %d datagrams %d were lost: %v", sent, len(lost), lost)
+	}
+	file.wantProgress(t, 1e6, soon)
+	stop()
+	if err := file.fault(); err != nil {
+		t.Error(err)
+	}
+	t.Logf("%d keys with the peer, %d with the relay: %d datagrams there and back, %d MB by TCP", len(keys), len(relayKeys), sent, file.received()/1e6)
+}
+
+// remote is what a test reads of a box's status about one other peer.
+type remote struct {
+	Name  string
+	Relay bool
+	Since time.Time
+}
+
+func remotes(t *testing.T, h *lab.Host, statusAt string) []remote {
+	t.Helper()
+	resp, err := byRoute(h).get(t.Context(), statusAt, "/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var status struct{ Remotes []remote }
+	if err := json.NewDecoder(resp.Body).Decode(&status); err != nil {
+		t.Fatal(err)
+	}
+	return status.Remotes
+}
+
+// datagrams is a steady stream of numbered datagrams to an echo.
+type datagrams struct {
+	conn      net.Conn
+	quit      chan struct{}
+	goroutine sync.WaitGroup
+
+	mu       sync.Mutex // guards what follows
+	sent     int
+	received map[int]bool
+}
+
+// startDatagrams sends 1000 datagrams a second of 800 bytes from h.
+func startDatagrams(t *testing.T, h *lab.Host, address string) *datagrams {
+	t.Helper()
+	conn, err := h.Dial("udp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &datagrams{conn: conn, quit: make(chan struct{}), received: make(map[int]bool)}
+	d.goroutine.Go(d.send)
+	d.goroutine.Go(d.receive)
+	return d
+}
+
+func (d *datagrams) send() {
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	b := make([]byte, 800)
+	for {
+		select {
+		case <-tick.C:
+		case <-d.quit:
+			return
+		}
+		for range 5 {
+			d.mu.Lock()
+			binary.BigEndian.PutUint64(b, uint64(d.sent))
+			d.sent++
+			d.mu.Unlock()
+			d.conn.Write(b) // an error is a datagram lost, and will be seen as one
+		}
+	}
+}
+
+func (d *datagrams) receive() {
+	b := make([]byte, 1500)
+	for {
+		n, err := d.conn.Read(b)
+		if err != nil {
+			return // closed by end, or refused: all that follows is lost
+		}
+		if n == 800 {
+			d.mu.Lock()
+			d.received[int(binary.BigEndian.Uint64(b))] = true
+			d.mu.Unlock()
+		}
+	}
+}
+
+// end stops sending, waits for what is under way, and tells which did not come back.
+func (d *datagrams) end() (sent int, lost []int) {
+	close(d.quit)
+	complete := func() bool {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		return len(d.received) == d.sent
+	}
+	for start := time.Now(); !complete() && time.Since(start) < 3*time.Second; {
+		time.Sleep(10 * time.Millisecond)
+	}
+	d.conn.Close()
+	d.goroutine.Wait()
+	for i := range d.sent {
+		if !d.received[i] {
+			lost = append(lost, i)
+		}
+	}
+	return d.sent, lost
+}
+
+// follower reads a file that has no end, and compares it.
+type follower struct {
+	mu  sync.Mutex // guards what follows
+	n   int64
+	err error
+}
+
+func follow(body io.ReadCloser) *follower {
+	f := &follower{}
+	go func() {
+		defer body.Close()
+		c := &service.Comparison{}
+		b := make([]byte, 64<<10)
+		for {
+			n, err := body.Read(b)
+			var wrong error
+			if n > 0 {
+				_, wrong = c.Write(b[:n])
+			}
+			f.mu.Lock()
+			f.n += int64(n)
+			if wrong != nil {
+				f.err = wrong
+			}
+			f.mu.Unlock()
+			if err != nil || wrong != nil {
+				return
+			}
+		}
+	}()
+	return f
+}
+
+func (f *follower) received() int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.n
+}
+
+// fault is the difference found, if any.
+func (f *follower) fault() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.err
+}
+
+// wantProgress waits for n more bytes.
+func (f *follower) wantProgress(t *testing.T, n int64, limit time.Duration) {
+	t.Helper()
+	from := f.received()
+	for start := time.Now(); f.received() < from+n; time.Sleep(10 * time.Millisecond) {
+		if err := f.fault(); err != nil {
+			t.Fatal(err)
+		}
+		if time.Since(start) > limit {
+			t.Fatalf("the TCP connection brought %d bytes in %v, want %d", f.received()-from, limit, n)
+		}
+	}
+}

@@ -131,8 +131,16 @@ const (
 	asNobody rights = false // and without /dev/net/tun
 )
 
-// start runs one of the overlay's programs in h with a file of its own: -c FILE comes after args.
+// start runs one of the overlay's programs in h with a file of its own: -c FILE comes after its arguments.
 func (o *overlay) start(h *lab.Host, as rights, key wire.PrivateKey, file string, command ...string) *program {
+	o.t.Helper()
+	p := o.prepare(h, as, key, file, command...)
+	p.again()
+	return p
+}
+
+// prepare is start without starting.
+func (o *overlay) prepare(h *lab.Host, as rights, key wire.PrivateKey, file string, command ...string) *program {
 	o.t.Helper()
 	p := &program{o: o, host: h}
 	user := lab.User{}
@@ -145,7 +153,6 @@ func (o *overlay) start(h *lab.Host, as rights, key wire.PrivateKey, file string
 	o.write(user, filepath.Join(dir, "adit.yaml"), file)
 	p.command = append(command, "-c", filepath.Join(dir, "adit.yaml"))
 	p.command[0] = filepath.Join(o.programs, p.command[0])
-	p.again()
 	return p
 }
 

@@ -93,7 +93,7 @@ func (r *Remote) openCircuit(now time.Time) {
 // circuitOpened has a circuit to try. It is called with mu held.
 func (r *Remote) circuitOpened(p path, now time.Time) {
 	if old := r.paths.circuit; old.relay != nil && old.relay != p.relay {
-		if have := r.path.Load(); have != nil && *have == old && old.relay.current.Load() != nil {
+		if have := r.path.Load(); have != nil && *have == old && old.relay.answers(now) {
 			return // the one in use will do
 		}
 	}
@@ -178,8 +178,8 @@ func (e *Engine) circuitNotice(code wire.CircuitCode, id wire.CircuitID, now tim
 func (r *Remote) showAddress(now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if s := r.current.Load(); s != nil && !r.closed && now.Sub(r.hs.prompted) >= challengeEvery {
-		r.hs.prompted = now
+	if s := r.current.Load(); s != nil && !r.closed && now.Sub(r.hs.shown) >= challengeEvery {
+		r.hs.shown = now
 		r.sendProbe(s, now)
 		r.wake()
 	}

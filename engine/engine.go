@@ -84,6 +84,7 @@ type Engine struct {
 	lookups  lookups
 	requests requests
 	inbox    inbox
+	refusals refusals
 
 	mu       sync.Mutex
 	closed   bool
@@ -133,6 +134,7 @@ func New(cfg Config) (*Engine, error) {
 	e.requests.init(e)
 	e.inbox.init(local)
 	e.jitter.init(cfg.Random)
+	e.refusals.init()
 	return e, nil
 }
 

@@ -25,6 +25,7 @@ type initiating struct {
 	cookie    *wire.Cookie // what the remote gave us, and stamps it
 	timestamp time.Time    // of the last initiation; each must be later
 	prompted  time.Time    // when a notice last made us begin
+	shown     time.Time    // when a challenge last made us show our address
 
 	// As responder.
 	accepted wire.Timestamp // of the last initiation of theirs that we took
@@ -34,7 +35,7 @@ type initiating struct {
 // Between initiations that are not answered. Loss is the common reason, so the first come quickly.
 const (
 	firstRetry = time.Second
-	lastRetry  = 5 * time.Second
+	lastRetry  = 3 * time.Second
 
 	// giveUp is how long a remote that nothing is kept up with is tried.
 	giveUp = 90 * time.Second
@@ -99,7 +100,7 @@ func (r *Remote) advanceHandshake(now time.Time) {
 }
 
 // retryAfter is how long the try-th initiation is waited for: a second for the first few, then more up
-// to five, each a little different so that two ends do not keep step.
+// to three, so that whoever comes back is found within five, each a little different so that two ends do not keep step.
 func (e *Engine) retryAfter(try int) time.Duration {
 	d := firstRetry
 	if try > 4 {
@@ -209,7 +210,7 @@ func (e *Engine) serveInitiation(msg []byte, from path, now time.Time) {
 	r := e.Remote(req.Remote)
 	if r == nil {
 		e.drop(DropUnknownKey)
-		e.lookups.meet(req.Remote, now) // its next initiation may find it known
+		e.lookups.meet(req.Remote, letter{msg: msg, from: from}, now)
 		return
 	}
 	r.receiveInitiation(req, from, now)

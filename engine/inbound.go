@@ -39,7 +39,8 @@ type inbound struct {
 	now     time.Time
 	out     *packet.Coalescer
 	nonce   wire.Nonce
-	notices *rate.Limiter
+	notices *rate.Limiter // sent
+	heed    *rate.Limiter // notices received, which anybody can send
 
 	// The circuit of the last datagram that came by one.
 	circuit circuitEnd
@@ -52,8 +53,13 @@ type inbound struct {
 	kind           traffic
 }
 
-// noticesPerSecond bounds what we tell strangers, and remotes that missed our restart.
-const noticesPerSecond = 200
+const (
+	// noticesPerSecond bounds what we tell strangers, and remotes that missed our restart.
+	noticesPerSecond = 200
+
+	// heedPerSecond bounds what strangers, and remotes that did not miss theirs, can tell us.
+	heedPerSecond = 1000
+)
 
 func newInbound(e *Engine, c underlay.Carrier) *inbound {
 	var inlet packet.Inlet = new(nowhere)
@@ -64,6 +70,7 @@ func newInbound(e *Engine, c underlay.Carrier) *inbound {
 		e: e, carrier: c,
 		out:     packet.NewCoalescer(inlet, func(error) { e.drop(DropDevice) }),
 		notices: rate.NewLimiter(noticesPerSecond, noticesPerSecond),
+		heed:    rate.NewLimiter(heedPerSecond, heedPerSecond),
 	}
 }
 
@@ -112,11 +119,15 @@ func (in *inbound) datagram(b []byte, from path, more int) {
 	switch kind := wire.KindOf(b); kind {
 	case wire.KindInitiation:
 		in.e.filterInitiation(b, from, in.now)
-	case wire.KindResponse, wire.KindCookieReply, wire.KindNotice:
+	case wire.KindResponse, wire.KindCookieReply:
+		if index, _ := wire.ReceiverOf(b); in.e.indexes.initiation(index) == nil {
+			in.e.drop(DropUnexpected) // and takes nobody's place in the queue
+			return
+		}
 		in.e.post(letter{msg: b, from: from}, DropHandshakeQueue)
-	case wire.KindCircuitNotice:
-		if from.relay != nil {
-			in.e.drop(DropMalformed)
+	case wire.KindNotice, wire.KindCircuitNotice:
+		if !in.heed.AllowN(in.now, 1) {
+			in.e.drop(DropUnexpected)
 			return
 		}
 		in.e.post(letter{msg: b, from: from}, DropHandshakeQueue)

@@ -39,6 +39,11 @@ const (
 	probeEvery = time.Second
 	deadAfter  = 5 * time.Second // of hearing nothing in return, probes included
 
+	// A relay that restarts forgets where everybody is, and can tell only those who send to it. Who
+	// used it of late, and waits for others to send, asks it often whether it still knows us.
+	relayedFor     = time.Minute
+	relayKeepalive = 3 * time.Second
+
 	// wantedFor is how long after its last packet a session is kept alive and renewed.
 	wantedFor = 3 * time.Minute
 )
@@ -107,6 +112,12 @@ func (l *liveness) latest() time.Time {
 	return l.time(max(l.sent.Load(), l.received.Load()))
 }
 
+// answers: there is a session, and nothing has been unanswered for long.
+func (r *Remote) answers(now time.Time) bool {
+	n := r.life.unanswered.Load()
+	return r.current.Load() != nil && (n == 0 || now.Sub(r.life.time(n)) < deadAfter)
+}
+
 // keepUp: a session with this remote is kept at all times.
 func (r *Remote) keepUp() bool { return r.relay || r.paths.endpoint != "" || len(r.paths.links) > 0 }
 
@@ -117,6 +128,15 @@ func (r *Remote) wanted(now time.Time) bool {
 	}
 	n := r.life.data.Load()
 	return n != 0 && now.Sub(r.life.time(n)) < wantedFor
+}
+
+// keepalive is how long we are quiet before the remote hears of us.
+func (r *Remote) keepalive(now time.Time) time.Duration {
+	every := r.engine.cfg.Keepalive
+	if n := r.life.data.Load(); r.relay && n != 0 && now.Sub(r.life.time(n)) < relayedFor {
+		return min(every, relayKeepalive)
+	}
+	return every
 }
 
 // advanceLiveness is called with mu held.
@@ -151,7 +171,7 @@ func (r *Remote) advanceLiveness(now time.Time) {
 			r.sendProbe(s, now)
 		}
 	}
-	if r.wanted(now) && now.Sub(l.time(l.sent.Load())) >= r.engine.cfg.Keepalive {
+	if r.wanted(now) && now.Sub(l.time(l.sent.Load())) >= r.keepalive(now) {
 		r.sendProbe(s, now) // rather than an empty keepalive: its answer shows that the path works
 	}
 }
@@ -167,7 +187,7 @@ func (r *Remote) livenessDeadline(now time.Time) time.Time {
 		due = now.Add(poll)
 	}
 	if r.wanted(now) {
-		due = earliest(due, l.time(l.sent.Load()).Add(r.engine.cfg.Keepalive))
+		due = earliest(due, l.time(l.sent.Load()).Add(r.keepalive(now)))
 	}
 	if s.initiator && !s.heard.Load() {
 		due = earliest(due, l.nextProbe)

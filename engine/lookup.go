@@ -127,9 +127,10 @@ func (l *lookups) answered(dst netip.Addr, m *wire.Member, err error) {
 }
 
 // meet asks who a stranger is that began a handshake: a member whose circuit we were not told of, it
-// may be. Nothing is kept of the handshake; it comes again.
-func (l *lookups) meet(key wire.PublicKey, now time.Time) {
-	relays := l.engine.listRelays()
+// may be. If it is one, its initiation is served then; that it need not come again saves a second.
+func (l *lookups) meet(key wire.PublicKey, initiation letter, now time.Time) {
+	e := l.engine
+	relays := e.listRelays()
 	if len(relays) == 0 {
 		return
 	}
@@ -142,9 +143,14 @@ func (l *lookups) meet(key wire.PublicKey, now time.Time) {
 		clear(l.met)
 	}
 	l.met[key] = now
-	l.engine.askAll(relays, wire.Lookup{By: wire.ByKey, Key: key}, now, func(m *wire.Member, _ error) {
-		if m != nil {
-			l.engine.learn(*m)
+	e.askAll(relays, wire.Lookup{By: wire.ByKey, Key: key}, now, func(m *wire.Member, _ error) {
+		if m == nil || e.learn(*m) == nil {
+			return
+		}
+		select {
+		case e.inbox.handshakes <- initiation:
+		default:
+			e.drop(DropHandshakeQueue)
 		}
 	})
 }

@@ -286,16 +286,3 @@ func (e *Engine) send(p path, datagram []byte) {
 		e.drop(DropSend)
 	}
 }
-
-// refuse tells the sender of a packet from the device that it cannot go on. The message comes from where the packet
-// was going: devices, kernels too, take nothing that says it comes from an address of their own.
-func (e *Engine) refuse(pkt []byte, why packet.Unreachable) {
-	h, err := packet.Parse(pkt)
-	if err != nil || e.cfg.Device == nil {
-		return
-	}
-	if msg := packet.AppendUnreachable(nil, pkt, &h, why, h.Dst); len(msg) > 0 {
-		in := e.cfg.Device.Inlet()
-		in.Deliver(copy(in.Lend(len(msg)), msg), packet.Offload{Checksum: packet.ChecksumVerified})
-	}
-}

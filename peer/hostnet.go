@@ -467,7 +467,7 @@ func (c *packetGroup) WriteTo(b []byte, addr net.Addr) (int, error) {
 // WriteToUDPAddrPort sends b as one datagram. The unspecified address is this peer.
 func (c *packetGroup) WriteToUDPAddrPort(b []byte, to netip.AddrPort) (int, error) {
 	ip := to.Addr().Unmap()
-	if !ip.IsValid() || to.Port() == 0 || ip.Zone() != "" {
+	if !ip.IsValid() || ip.Zone() != "" {
 		return 0, c.opError("write", net.UDPAddrFromAddrPort(to), syscall.EINVAL)
 	}
 	if isDone(c.closed) {

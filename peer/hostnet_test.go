@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -303,12 +304,22 @@ func TestHostDialsItself(t *testing.T) {
 			}
 		}
 	}
-	for _, host := range []string{"::", "0.0.0.0", "::ffff:0.0.0.0"} {
-		port := c.LocalAddr().(*net.UDPAddr).Port
-		if _, err := c.WriteTo([]byte(host), &net.UDPAddr{IP: net.ParseIP(host), Port: port}); err != nil {
-			t.Fatal(err)
+	for _, c := range []net.PacketConn{c, hostNet(t, ownA, ownB).listenUDP(t, "udp", ":0")} {
+		for _, host := range []string{"::", "0.0.0.0", "::ffff:0.0.0.0"} {
+			port := c.LocalAddr().(*net.UDPAddr).Port
+			if _, err := c.WriteTo([]byte(host), &net.UDPAddr{IP: net.ParseIP(host), Port: port}); err != nil {
+				t.Fatal(err)
+			}
+			wantDatagram(t, c, host)
 		}
-		wantDatagram(t, c, host)
+	}
+}
+
+func TestHostKeepsToOnePath(t *testing.T) {
+	t.Setenv("GODEBUG", "multipathtcp=1")
+	h := newHostNetwork(nil)
+	if h.dialer.MultipathTCP() || h.listen.MultipathTCP() {
+		t.Error("Multipath TCP may take connections out of the overlay")
 	}
 }
 
@@ -334,6 +345,83 @@ func TestHostConnections(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A testSocket is one of a group without the system.
+type testSocket chan struct{}
+
+func (s testSocket) Close() error { close(s); return nil }
+
+func TestGroup(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := group[testSocket, int]{sockets: []testSocket{make(testSocket), make(testSocket)}}
+		var ended atomic.Int64
+		g.start(func(s testSocket) {
+			<-s
+			time.Sleep(time.Second) // Close has to wait for this
+			ended.Add(1)
+			if g.offer(0) {
+				t.Error("offer succeeded after Close")
+			}
+		})
+		want := func(call func() (int, error), wantN int, wantErr error) {
+			t.Helper()
+			if n, err := call(); n != wantN || err != wantErr {
+				t.Errorf("took %d, %v; want %d, %v", n, err, wantN, wantErr)
+			}
+		}
+		// waiting begins to take, and returns what takes the result.
+		waiting := func() func() (int, error) {
+			var n int
+			var err error
+			done := make(chan struct{})
+			go func() { n, err = g.take(); close(done) }()
+			synctest.Wait()
+			return func() (int, error) { <-done; return n, err }
+		}
+
+		result := waiting()
+		if !g.offer(7) {
+			t.Error("offer failed")
+		}
+		want(result, 7, nil)
+
+		result = waiting()
+		g.setDeadline(time.Now().Add(time.Hour))
+		begin := time.Now()
+		want(result, 0, os.ErrDeadlineExceeded)
+		if took := time.Since(begin); took != time.Hour {
+			t.Errorf("the deadline took %v", took)
+		}
+		offered := make(chan bool)
+		go func() { offered <- g.offer(8) }()
+		synctest.Wait()
+		for range 100 { // so that chance would not help
+			want(g.take, 0, os.ErrDeadlineExceeded)
+		}
+		g.setDeadline(time.Now().Add(time.Hour))
+		want(g.take, 8, nil)
+		if !<-offered {
+			t.Error("offer failed")
+		}
+
+		result = waiting()
+		go func() { offered <- g.offer(9) }()
+		want(result, 9, nil)
+		<-offered
+		result = waiting()
+		if err := g.close(); err != nil || ended.Load() != 2 {
+			t.Errorf("close: %v, with %d of 2 goroutines ended", err, ended.Load())
+		}
+		want(result, 0, net.ErrClosed)
+		g.deadline.set(time.Unix(1, 0))
+		for range 100 {
+			want(g.take, 0, net.ErrClosed)
+		}
+		if err := g.close(); err != net.ErrClosed {
+			t.Errorf("second close: %v", err)
+		}
+	})
 }
 
 // A waiting Accept or ReadFrom is woken by Close and by a deadline that is moved.
@@ -595,23 +683,25 @@ func TestBindAll(t *testing.T) {
 		freeFrom uint16 // at the last address
 		none     bool   // the first address has no port
 		want     uint16 // 0: an error
-		picks    int
+		picks    int    // how often the first address was bound
 	}{
 		{name: "picked at once", freeFrom: 1000, want: 1000, picks: 1},
 		{name: "picked again", freeFrom: 1003, want: 1003, picks: 4},
 		{name: "picked at the last", freeFrom: 1000 + portPicks - 1, want: 1000 + portPicks - 1, picks: portPicks},
 		{name: "given up", freeFrom: 1000 + portPicks, picks: portPicks},
 		{name: "no port at all", none: true, picks: 1},
-		{name: "given and free", port: 80, freeFrom: 80, want: 80},
-		{name: "given and taken", port: 80, freeFrom: 81},
+		{name: "given and free", port: 80, freeFrom: 80, want: 80, picks: 1},
+		{name: "given and taken", port: 80, freeFrom: 81, picks: 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			open, picks := 0, 0
 			bind := func(at string) (fakeSocket, net.Addr, error) {
 				a := netip.MustParseAddrPort(at)
 				port := a.Port()
-				if port == 0 {
+				if a.Addr() == own[0].Addr() {
 					picks++
+				}
+				if port == 0 {
 					if c.none {
 						return fakeSocket{}, nil, taken
 					}

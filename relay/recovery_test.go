@@ -1,0 +1,250 @@
+package relay
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/adit-overlay/adit/underlay"
+)
+
+const hop = 20 * time.Millisecond // from anybody to anybody, where a test counts round trips
+
+// A NAT that has lost its mapping costs a member that sends a round trip: circuit data from the new
+// address, the challenge, the answer.
+func TestAFlushedNATCostsAboutARoundTrip(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, l *lab) {
+		a, b := l.plan("a"), l.plan("b")
+		l.net.SetDefault(underlay.Link{Delay: hop})
+		l.start()
+		meet(a, b)
+		session := wantsOneSession(a, b)
+		for i := range 3 {
+			advance(5 * time.Second)
+			if err := a.wire.Rebind(netip.AddrPortFrom(a.addr.Addr(), uint16(6000+i))); err != nil {
+				t.Fatal(err)
+			}
+			moved := time.Now()
+			const step = 5 * time.Millisecond
+			text := fmt.Sprint("it is me, from elsewhere for time ", i)
+			for {
+				a.send(b, text)
+				advance(step)
+				if slices.Contains(b.dev.texts(), text) {
+					break
+				}
+				if time.Since(moved) > 5*time.Second {
+					t.Fatal("nothing comes through any more")
+				}
+			}
+			// There and back with the challenge, the next packet by relay to b.
+			if took, limit := time.Since(moved), 4*hop+3*step; took > limit {
+				t.Errorf("b heard from a again after %v, want at most %v", took, limit)
+			}
+			b.send(a, "welcome")
+			a.wantsWithin(2*hop, "welcome")
+		}
+		if again := wantsOneSession(a, b); again != session {
+			t.Error("the session did not live on")
+		}
+	})
+}
+
+// The same when the other end does the talking: a is found again when it answers.
+func TestAFlushedNATOfTheListener(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, l *lab) {
+		a, b := l.plan("a"), l.plan("b")
+		l.net.SetDefault(underlay.Link{Delay: hop})
+		l.start()
+		meet(a, b)
+		session := wantsOneSession(a, b)
+		if err := b.wire.Rebind(netip.AddrPortFrom(b.addr.Addr(), 6000)); err != nil {
+			t.Fatal(err)
+		}
+		took := talk(t, a, b, 10*time.Second)
+		t.Logf("b, which is not known to have moved, hears a after %v", took)
+		if took > 5*time.Second {
+			t.Errorf("b hears a after %v, want at most 5s", took)
+		}
+		if again := wantsOneSession(a, b); again != session {
+			t.Error("the session did not live on")
+		}
+	})
+}
+
+// talk has a send to b every 20 ms until b has heard it, and b then to a, and returns how long both took.
+func talk(t *testing.T, a, b *node, limit time.Duration) time.Duration {
+	t.Helper()
+	begin := time.Now()
+	for i := 0; ; i++ {
+		text := fmt.Sprint("talk ", i)
+		a.send(b, text)
+		advance(20 * time.Millisecond)
+		if len(b.dev.texts()) > 0 {
+			break
+		}
+		if time.Since(begin) > limit {
+			t.Fatalf("%s does not hear %s within %v", b.name, a.name, limit)
+		}
+	}
+	b.send(a, "heard")
+	a.wantsWithin(limit, "heard")
+	return time.Since(begin)
+}
+
+func TestARelayRestarts(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		quiet time.Duration // both, before the restart
+		down  time.Duration // how long there is no relay
+	}{
+		{"under way", 0, 0},
+		{"after a second", time.Second, 0},
+		{"after ten seconds of quiet", 10 * time.Second, 0},
+		{"after fifty seconds of quiet", 50 * time.Second, 0},
+		{"down for a second", 0, time.Second},
+		{"down for ten seconds", 0, 10 * time.Second},
+		{"down for a minute", 5 * time.Second, time.Minute},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			inFakeTime(t, func(t *testing.T, l *lab) {
+				a, b := l.plan("a"), l.plan("b")
+				l.net.SetDefault(underlay.Link{Delay: hop})
+				l.start()
+				meet(a, b)
+				session := wantsOneSession(a, b)
+				advance(test.quiet)
+				l.stopRelay()
+				advance(test.down)
+				l.startRelay()
+				// a has something to send. b only listens, and does not know that its relay forgot it.
+				took := talk(t, a, b, 20*time.Second)
+				t.Logf("a and b are back after %v", took)
+				if took > 5*time.Second {
+					t.Errorf("back after %v, want at most 5s", took)
+				}
+				if again := wantsOneSession(a, b); again != session {
+					t.Errorf("the session of %v did not live on: it is of %v", session, again)
+				}
+				if s := l.relay.Stats(); s.Online != 2 || s.Circuits != 1 {
+					t.Errorf("%d members and %d circuits at the new relay", s.Online, s.Circuits)
+				}
+			})
+		})
+	}
+}
+
+// A stream that sends again what is not acknowledged, as TCP does, keeps its order and loses nothing over
+// a restart of the relay.
+func TestAStreamLivesThroughARestartOfTheRelay(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, l *lab) {
+		a, b := l.plan("a"), l.plan("b")
+		l.net.SetDefault(underlay.Link{Delay: hop})
+		l.start()
+		meet(a, b)
+		session := wantsOneSession(a, b)
+		const total, window = 400, 10
+		received, acked := 0, 0
+		restarted := time.Time{}
+		var gap time.Duration
+		last := time.Now()
+		for acked < total {
+			if time.Since(last) > 20*time.Second {
+				t.Fatalf("stuck at %d of %d", acked, total)
+			}
+			for i := acked; i < min(acked+window, total); i++ {
+				a.send(b, fmt.Sprintf("%06d", i))
+			}
+			advance(5 * hop)
+			for _, s := range b.dev.texts() {
+				if s == fmt.Sprintf("%06d", received) {
+					received++
+					last, gap = time.Now(), max(gap, time.Since(last))
+				} else if s > fmt.Sprintf("%06d", received) {
+					t.Fatalf("%s before %06d", s, received)
+				}
+			}
+			b.send(a, fmt.Sprintf("%06d", received))
+			advance(3 * hop)
+			for _, s := range a.dev.texts() {
+				var n int
+				if fmt.Sscanf(s, "%d", &n); n > acked {
+					acked = n
+				}
+			}
+			if received > total/2 && restarted.IsZero() {
+				restarted = time.Now()
+				l.stopRelay()
+				advance(200 * time.Millisecond)
+				l.startRelay()
+			}
+		}
+		if gap > 5*time.Second {
+			t.Errorf("nothing arrived for %v", gap)
+		}
+		t.Logf("longest gap %v", gap)
+		if again := wantsOneSession(a, b); again != session {
+			t.Error("the session did not live on")
+		}
+	})
+}
+
+func TestAMemberThatRestartsIsReachedAtOnce(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, l *lab) {
+		a, b := l.plan("a"), l.plan("b")
+		l.net.SetDefault(underlay.Link{Delay: hop})
+		l.start()
+		meet(a, b)
+		b.stop()
+		advance(time.Second)
+		b.start()
+		if took := talk(t, a, b, 10*time.Second); took > time.Second {
+			t.Errorf("the member that restarted was reached after %v", took)
+		}
+		// And reaches the others.
+		b.stop()
+		b.start()
+		b.send(a, "here I am")
+		if took := a.wantsWithin(10*time.Second, "here I am"); took > time.Second {
+			t.Errorf("it reached the other after %v", took)
+		}
+		if n := l.circuits(); n != 1 {
+			t.Errorf("%d circuits, want the one", n)
+		}
+		wantsOneSession(a, b)
+	})
+}
+
+// Two processes with one key: the one that came last is the member, and nothing breaks.
+func TestOfTwoProcessesWithOneKeyTheNewerWins(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, l *lab) {
+		a, b := l.plan("a"), l.plan("b")
+		l.net.SetDefault(underlay.Link{Delay: hop})
+		l.start()
+		meet(a, b)
+		twin := &node{lab: l, name: "twin", key: b.key, ip: b.ip, ip6: b.ip6}
+		_, twin.addr, _, _ = l.identity()
+		l.nodes = append(l.nodes, twin)
+		twin.start()
+		advance(time.Second)
+		talk(t, a, twin, 5*time.Second)
+		b.dev.texts()
+		for i := range 60 {
+			text := fmt.Sprint("to the newer ", i)
+			a.send(twin, text)
+			twin.wantsWithin(time.Second, text)
+			advance(time.Second)
+		}
+		b.wants()
+		if s := l.relay.Stats(); s.Online != 2 || s.Circuits != 1 {
+			t.Errorf("%d members and %d circuits", s.Online, s.Circuits)
+		}
+		// With the newer gone, the older is the member again, as soon as it finds its session forgotten.
+		twin.stop()
+		if took := talk(t, a, b, time.Minute); took > time.Minute {
+			t.Errorf("the older is back after %v", took)
+		}
+	})
+}

@@ -55,7 +55,11 @@ func openDevice(ctx context.Context, c deviceConfig) (device, error) {
 	}
 	switch c.Mode {
 	case config.ModeTUN:
-		return openTUN(ctx, c, "the configuration asks for it")
+		d, err := openTUN(ctx, c, "the configuration asks for it")
+		if errors.Is(err, tun.ErrUnavailable) {
+			err = fmt.Errorf("%w; mode netstack needs no device", err)
+		}
+		return d, err
 	case config.ModeNetstack:
 		return openStack(c, "the configuration asks for it")
 	case config.ModeAuto, "":

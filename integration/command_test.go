@@ -121,8 +121,8 @@ func TestModes(t *testing.T) {
 			t.Log(strings.SplitN(p.Output(), "\n", 2)[0])
 		})
 	}
-	for _, hide := range []bool{false, true} {
-		t.Run("tun as nobody", func(t *testing.T) {
+	for name, hide := range map[string]bool{"tun as nobody": false, "tun as nobody without the device": true} {
+		t.Run(name, func(t *testing.T) {
 			o, h := alone(t)
 			m := o.member("peer")
 			p := o.prepare(h, asNobody, m.key, m.file(listens), "adit", "up", "--mode", "tun")
@@ -153,7 +153,7 @@ func TestNothingIsLeft(t *testing.T) {
 			h := o.Host("host", lab.On(o.Switch("public"), "203.0.113.1/24", "2001:db8::1/64"))
 			m, far := o.member("peer"), o.member("far")
 			before := network(h)
-			p := o.tun(h, m, `listen: ":5040"`, knows(far, "", "192.168.9.0/24"))
+			p := o.tun(h, m, `listen: ":5040"`, knows(entry(far, "", "192.168.9.0/24")))
 			p.ready()
 			during := network(h)
 			for _, want := range []string{"adit0", "10.9.0.2", "fd00:9::2", "192.168.9.0/24"} {

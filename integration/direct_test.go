@@ -24,8 +24,8 @@ func TestPeersThatKnowEachOther(t *testing.T) {
 		t.Run("TUN/"+c.name, func(t *testing.T) {
 			t.Parallel()
 			d := newDirect(t)
-			d.tun(d.one, d.a, `listen: ":5040"`, knows(d.b, c.first))
-			d.tun(d.two, d.b, `listen: ":5040"`, knows(d.a, c.second)).says("msg=mode") // its addresses are there
+			d.tun(d.one, d.a, `listen: ":5040"`, knows(entry(d.b, c.first)))
+			d.tun(d.two, d.b, `listen: ":5040"`, knows(entry(d.a, c.second))).says("msg=mode") // its addresses are there
 			if err := service.Serve(hostNetwork{d.two}); err != nil {
 				t.Fatal(err)
 			}
@@ -36,8 +36,8 @@ func TestPeersThatKnowEachOther(t *testing.T) {
 		t.Run("rootless/"+c.name, func(t *testing.T) {
 			t.Parallel()
 			d := newDirect(t)
-			d.rootless(d.one, d.a, `listen: ":5040"`, knows(d.b, c.first))
-			d.box(d.two, d.b, nil, `listen: ":5040"`, knows(d.a, c.second))
+			d.rootless(d.one, d.a, `listen: ":5040"`, knows(entry(d.b, c.first)))
+			d.box(d.two, d.b, nil, `listen: ":5040"`, knows(entry(d.a, c.second)))
 			d.wantTraffic(t, bySOCKS(d.one))
 		})
 	}

@@ -17,6 +17,7 @@
 //   - exit_test.go: all of a host's traffic through another peer
 //   - command_test.go: the demo, the choice of mode, and what is left of a peer that ended
 //
-// Overlay.go, access.go and their like with _test in the name are the verbs these are written in; folder internal has
-// the programs on the other side. When a test fails, the output of all its processes is shown.
+// The verbs they are written in are in overlay_test.go, what makes and runs peers, and access_test.go, what uses the
+// overlay; folder internal has the services at the other end. When a test fails, the output of all its
+// processes is shown.
 package integration

@@ -29,7 +29,7 @@ func TestAllTrafficThroughAnotherPeer(t *testing.T) {
 	laptop, exit, other := o.member("laptop"), o.member("exit"), o.member("other")
 	via := o.via("203.0.113.1:" + relayPort)
 	o.relay(relay)
-	o.tun(exitHost.Host, exit, `listen: ":5040"`, knows(laptop, "")).ready()
+	o.tun(exitHost.Host, exit, `listen: ":5040"`, knows(entry(laptop, ""))).ready()
 	otherHost := o.Host("other", lab.On(public, "203.0.113.6/24"))
 	o.box(otherHost, other, nil, via).ready()
 
@@ -40,7 +40,8 @@ func TestAllTrafficThroughAnotherPeer(t *testing.T) {
 		t.Fatal("the site can be reached without the overlay: the test shows nothing")
 	}
 	before := network(laptopHost)
-	p := o.tun(laptopHost, laptop, via, knows(exit, "203.0.113.5:5040", "0.0.0.0/0", "::/0"))
+	p := o.tun(laptopHost, laptop, via, knows(
+		entry(exit, "203.0.113.5:5040", "0.0.0.0/0", "::/0"), entry(other, "")))
 	p.ready()
 	for site, want := range map[string]string{"198.51.100.9": "198.51.100.5", "2001:db8:2::9": "2001:db8:2::5"} {
 		from.awaitConversation(t, site, soon)

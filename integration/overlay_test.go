@@ -222,14 +222,17 @@ func (o *overlay) via(relay string) string {
 	return fmt.Sprintf("relays: [{public_key: %q, endpoint: %q}]", o.relayKey.Public(), relay)
 }
 
-// knows is the line for one other peer; endpoint may be empty.
-func knows(m *member, endpoint string, alsoAllowed ...string) string {
+// knows is the line for other peers, of entries made by entry.
+func knows(entries ...string) string { return "peers: [" + strings.Join(entries, ", ") + "]" }
+
+// entry is what a file says of another peer; endpoint may be empty.
+func entry(m *member, endpoint string, alsoAllowed ...string) string {
 	allowed := append([]string{m.ip4.String() + "/32", m.ip6.String() + "/128"}, alsoAllowed...)
-	line := fmt.Sprintf("peers: [{name: %s, public_key: %q, allowed_ips: %s", m.name, m.key.Public(), list(allowed))
+	e := fmt.Sprintf("{name: %s, public_key: %q, allowed_ips: %s", m.name, m.key.Public(), list(allowed))
 	if endpoint != "" {
-		line += fmt.Sprintf(", endpoint: %q", endpoint)
+		e += fmt.Sprintf(", endpoint: %q", endpoint)
 	}
-	return line + "}]"
+	return e + "}"
 }
 
 // list is a YAML list of texts.

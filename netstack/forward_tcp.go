@@ -69,6 +69,13 @@ func (f *forwards) joinTCP(r *tcp.ForwarderRequest) (*tcpConn, net.Conn) {
 	id := r.ID()
 	defer f.settled(id)
 	far, err := f.dialHost("tcp", localAddr(id).String())
+	if f.ctx.Err() != nil { // closing: say so
+		if err == nil {
+			far.Close()
+		}
+		r.Complete(true)
+		return nil, nil
+	}
 	if err != nil {
 		refused := isRefusal(err)
 		if refused {
@@ -121,13 +128,30 @@ func isRefusal(err error) bool {
 	return isSystemRefusal(err)
 }
 
-// close ends all forwarding and returns when it has ended. Dials end with the context, copying too. A
-// handshake with the near side can only be aborted, and only once its endpoint is registered:
-// hence again until all is over.
-func (f *forwards) close() {
+// settleTime is how long Close lets handshakes with the near side go on.
+const settleTime = 200 * time.Millisecond
+
+// settle begins the end of all forwarding, while packets still come in. Dials end with the context,
+// copying too. But a near side whose last handshake packet is on its way takes the connection for
+// made, and the stack cannot reset it before that packet is here: so it is awaited a while.
+func (f *forwards) settle() {
 	f.mu.Lock()
 	f.ended = true
 	f.mu.Unlock()
+	look := time.NewTicker(time.Millisecond)
+	defer look.Stop()
+	for over := time.After(settleTime); len(f.handshakes()) > 0; {
+		select {
+		case <-over:
+			return
+		case <-look.C:
+		}
+	}
+}
+
+// close returns when all forwarding has ended. A handshake can only be aborted once its endpoint is
+// registered: hence again until all is over.
+func (f *forwards) close() {
 	over := make(chan struct{})
 	go func() {
 		defer close(over)
@@ -136,7 +160,11 @@ func (f *forwards) close() {
 	again := time.NewTicker(5 * time.Millisecond)
 	defer again.Stop()
 	for {
-		f.abortHandshakes()
+		for _, id := range f.handshakes() {
+			if ep := f.find(id); ep != nil {
+				ep.Abort()
+			}
+		}
 		select {
 		case <-over:
 			f.ip.close()
@@ -146,16 +174,13 @@ func (f *forwards) close() {
 	}
 }
 
-func (f *forwards) abortHandshakes() {
+// handshakes returns the connections that are not yet open on both sides.
+func (f *forwards) handshakes() []stack.TransportEndpointID {
 	f.mu.Lock()
+	defer f.mu.Unlock()
 	ids := make([]stack.TransportEndpointID, 0, len(f.dialling))
 	for id := range f.dialling {
 		ids = append(ids, id)
 	}
-	f.mu.Unlock()
-	for _, id := range ids {
-		if ep := f.find(id); ep != nil {
-			ep.Abort()
-		}
-	}
+	return ids
 }

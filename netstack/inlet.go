@@ -56,7 +56,7 @@ func (in *inlet) Deliver(n int, o packet.Offload) error {
 	s := in.s
 	s.gate.RLock()
 	defer s.gate.RUnlock()
-	if s.closed {
+	if s.deaf {
 		return net.ErrClosed
 	}
 

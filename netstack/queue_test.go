@@ -48,6 +48,7 @@ func TestWaitingSendersGetRoom(t *testing.T) {
 		q := newSendQueue()
 		pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{})
 		fill(t, q, pkt)
+		start := time.Now()
 		var senders sync.WaitGroup
 		for range 40 {
 			senders.Go(func() {
@@ -65,6 +66,9 @@ func TestWaitingSendersGetRoom(t *testing.T) {
 			}
 		}
 		senders.Wait()
+		if waited := time.Since(start); waited != queuePatience/2 {
+			t.Errorf("the last sender waited %v though there was room after %v", waited, queuePatience/2)
+		}
 	})
 }
 

@@ -36,10 +36,11 @@ type Stack struct {
 	forwards *forwards // nil when nothing is advertised
 	stats    counters
 
-	// gate is held for reading by whoever may register an endpoint or enter a packet; closed is
+	// gate is held for reading by whoever may register an endpoint or enter a packet; the two are
 	// set under it, so that after Close has had it nothing new comes to be.
 	gate   sync.RWMutex
-	closed bool
+	closed bool // no new endpoints
+	deaf   bool // no more packets
 
 	closing context.Context // done when Close begins
 	begin   context.CancelFunc
@@ -115,6 +116,12 @@ func (s *Stack) Close() error {
 	}
 	s.begin()
 	s.queue.hurry()
+	if s.forwards != nil {
+		s.forwards.settle()
+	}
+	s.gate.Lock()
+	s.deaf = true
+	s.gate.Unlock()
 	if s.forwards != nil {
 		s.forwards.close()
 	}

@@ -161,6 +161,21 @@ func TestConnErrors(t *testing.T) {
 		t.Errorf("read after a reset: %v, want ECONNRESET", err)
 	}
 	near.Close()
+
+	near, far = join(t, p, addrB)
+	far.(*tcpConn).CloseWrite()
+	if _, err := near.Read(make([]byte, 1)); err != io.EOF {
+		t.Errorf("read at the end: %v", err)
+	}
+	far.(*tcpConn).reset()
+	err := error(nil)
+	for err == nil {
+		_, err = near.Write(make([]byte, 1<<10))
+	}
+	if !errors.Is(err, syscall.EPIPE) {
+		t.Errorf("write after a reset of what was half closed: %v, want EPIPE", err)
+	}
+	near.Close()
 	for name, err := range map[string]error{
 		"read":  second(near.Read(nil)),
 		"write": second(near.Write(nil)),

@@ -99,7 +99,8 @@ type Engine struct {
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
-	wg     sync.WaitGroup
+	wg     sync.WaitGroup // all goroutines but
+	device sync.WaitGroup // the device's reader, which ends first
 }
 
 // New returns an engine that does nothing yet: see Start and AddCarrier.
@@ -143,7 +144,11 @@ func New(cfg Config) (*Engine, error) {
 func (e *Engine) Start() {
 	e.goroutine(e.serveInbox)
 	if e.cfg.Device != nil {
-		e.goroutine(e.readDevice)
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		if !e.closed {
+			e.device.Go(e.readDevice)
+		}
 	}
 }
 
@@ -241,18 +246,20 @@ func (e *Engine) Close() error {
 	carriers := e.carriers
 	e.mu.Unlock()
 
+	// The device goes first, and its last packets are sent: a stack that closes resets its connections.
+	var errs []error
+	if e.cfg.Device != nil {
+		errs = append(errs, e.cfg.Device.Close())
+		e.device.Wait()
+	}
 	e.cancel()
 	for _, r := range remotes {
 		r.close()
 	}
 	e.lookups.close()
 	e.requests.close()
-	var errs []error
 	for _, c := range carriers {
 		errs = append(errs, c.Close())
-	}
-	if e.cfg.Device != nil {
-		errs = append(errs, e.cfg.Device.Close())
 	}
 	e.wg.Wait()
 	return errors.Join(errs...)

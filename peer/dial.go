@@ -29,6 +29,11 @@ func (p *Peer) DialContext(ctx context.Context, network, address string) (net.Co
 	fail := func(err error) (net.Conn, error) {
 		return nil, &net.OpError{Op: "dial", Net: network, Err: err}
 	}
+	switch network {
+	case "tcp", "tcp4", "tcp6", "udp", "udp4", "udp6":
+	default:
+		return fail(net.UnknownNetworkError(network))
+	}
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
 		return fail(err)
@@ -63,9 +68,15 @@ func (p *Peer) DialContext(ctx context.Context, network, address string) (net.Co
 }
 
 // LookupHost returns the addresses of NAME.adit, of a member's bare name, or of another name as the system
-// resolves it. The error is a *net.DNSError, or the context's.
+// resolves it. Case plays no part. The error is a *net.DNSError, the context's, or net.ErrClosed.
 func (p *Peer) LookupHost(ctx context.Context, host string) ([]netip.Addr, error) {
+	if p.isClosed() {
+		return nil, net.ErrClosed
+	}
 	name, ours := strings.CutSuffix(strings.ToLower(strings.TrimSuffix(host, ".")), Suffix)
+	if name == p.cfg.Name && name != "" {
+		return p.own(), nil
+	}
 	if ours || !strings.Contains(name, ".") {
 		addrs, err := p.engine.LookupName(ctx, name)
 		switch {
@@ -73,6 +84,8 @@ func (p *Peer) LookupHost(ctx context.Context, host string) ([]netip.Addr, error
 			return addrs, nil
 		case ctx.Err() != nil:
 			return nil, ctx.Err()
+		case p.isClosed():
+			return nil, net.ErrClosed
 		case ours && errors.Is(err, engine.ErrNoMember):
 			return nil, &net.DNSError{Err: "no member of the overlay has this name", Name: host, IsNotFound: true}
 		case ours:
@@ -87,6 +100,15 @@ func (p *Peer) LookupHost(ctx context.Context, host string) ([]netip.Addr, error
 		found[i] = found[i].Unmap()
 	}
 	return found, nil
+}
+
+// own are the peer's addresses by themselves.
+func (p *Peer) own() []netip.Addr {
+	all := make([]netip.Addr, len(p.cfg.Addresses))
+	for i, a := range p.cfg.Addresses {
+		all[i] = a.Addr()
+	}
+	return all
 }
 
 // Listen announces on the peer's overlay addresses: tcp, tcp4 or tcp6, and host:port, where host is one

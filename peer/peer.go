@@ -12,13 +12,14 @@ package peer
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/adit-overlay/adit/config"
@@ -28,7 +29,11 @@ import (
 	"github.com/adit-overlay/adit/wire"
 )
 
-// Config says what a peer is to be: what its file says, and what a file cannot say.
+// Config says what a peer is to be: what its file says, and what a file cannot say. PrivateKey and
+// Addresses are needed; of all else the zero value is useful. It is not changed after Start.
+//
+// Socks and Log are for the command, which serves the one and makes the logger by the other; Start
+// leaves them alone. A relay in Relays may do without an Endpoint: it is then looked for at the far ends of Link.
 type Config struct {
 	config.Peer
 
@@ -39,7 +44,7 @@ type Config struct {
 	Host netstack.Host
 
 	// Carriers carry the overlay in addition to the UDP socket, or, with NoUDP, in its place. The peer
-	// owns them.
+	// owns them, and closes them when Start fails as well.
 	Carriers []underlay.Carrier
 	NoUDP    bool // open no UDP socket: all others are reached by Carriers and Link
 }
@@ -47,14 +52,15 @@ type Config struct {
 // A Peer is a member of an overlay network, from Start to Close. Its methods may be called by many
 // goroutines.
 type Peer struct {
-	engine *engine.Engine
-	device device
-	udp    *underlay.UDP // nil with Config.NoUDP
-	cfg    Config
+	engine    *engine.Engine
+	device    device
+	udp       *underlay.UDP // nil with Config.NoUDP
+	transport *http.Transport
+	cfg       Config
 
-	mu      sync.Mutex
-	clients []*http.Client
-	closed  bool
+	linked    atomic.Bool // Link was called
+	closed    chan struct{}
+	closeOnce sync.Once
 }
 
 // Open starts the peer that the file at path describes.
@@ -67,20 +73,33 @@ func Open(ctx context.Context, path string) (*Peer, error) {
 }
 
 // Start starts a peer. The context bounds the start alone. Sessions come up afterwards, by
-// themselves: a dial waits for the one it needs, and Ready tells of the first.
+// themselves: a dial waits for the one it needs, and Ready tells of the first. After an error nothing is
+// left running or open.
 func Start(ctx context.Context, cfg Config) (*Peer, error) {
+	p, err := start(ctx, cfg)
+	if err != nil {
+		closeCarriers(cfg.Carriers)
+		return nil, fmt.Errorf("peer: %w", err)
+	}
+	return p, nil
+}
+
+func start(ctx context.Context, cfg Config) (*Peer, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
-	}
-	if len(cfg.Addresses) == 0 {
-		return nil, errors.New("peer: no overlay addresses")
 	}
 	d, err := openDevice(ctx, deviceConfig{
 		Mode: cfg.Mode, Interface: cfg.Interface, MTU: cfg.MTU, Addresses: cfg.Addresses,
 		Routes: cfg.routes(), Endpoints: cfg.endpoints(), Advertise: cfg.Advertise, Host: cfg.Host, Logger: cfg.Logger,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("peer: %w", err)
+		return nil, err
 	}
 	e, err := engine.New(engine.Config{
 		PrivateKey: cfg.PrivateKey, PresharedKey: cfg.PresharedKey, Device: d.Device, Addresses: cfg.Addresses,
@@ -88,18 +107,21 @@ func Start(ctx context.Context, cfg Config) (*Peer, error) {
 	})
 	if err != nil {
 		d.Close()
-		return nil, fmt.Errorf("peer: %w", err)
+		return nil, err
 	}
-	p := &Peer{engine: e, device: d, cfg: cfg}
+	p := &Peer{engine: e, device: d, cfg: cfg, closed: make(chan struct{})}
+	p.transport = newTransport(p.DialContext)
 	if err := p.populate(ctx); err != nil {
 		e.Close()
-		return nil, fmt.Errorf("peer: %w", err)
+		return nil, err
 	}
 	e.Start()
 	return p, nil
 }
 
-// populate gives the engine its carriers and remotes.
+// populate gives the engine its carriers and remotes. What reaches addresses comes before the remotes,
+// whose first initiation wants it there; what leads to one far end comes after, for it is offered to the
+// remotes that are known.
 func (p *Peer) populate(ctx context.Context) error {
 	if !p.cfg.NoUDP {
 		udp, err := listenUDP(ctx, p.cfg.Listen, p.cfg.UDP, p.cfg.Logger)
@@ -111,12 +133,15 @@ func (p *Peer) populate(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := p.addCarriers(true); err != nil {
+		return err
+	}
 	for i, r := range p.cfg.Relays {
 		_, err := p.engine.AddRemote(engine.RemoteConfig{
 			PublicKey: r.PublicKey, PresharedKey: p.cfg.PresharedKey, Endpoint: r.Endpoint, Relay: true,
 		})
 		if err != nil {
-			return fmt.Errorf("relays[%d]: %w", i, err)
+			return fmt.Errorf("Relays[%d]: %w", i, err)
 		}
 	}
 	for i, r := range p.cfg.Peers {
@@ -124,15 +149,34 @@ func (p *Peer) populate(ctx context.Context) error {
 			Name: r.Name, PublicKey: r.PublicKey, PresharedKey: r.PresharedKey, Endpoint: r.Endpoint, AllowedIPs: r.AllowedIPs,
 		})
 		if err != nil {
-			return fmt.Errorf("peers[%d]: %w", i, err)
+			return fmt.Errorf("Peers[%d]: %w", i, err)
 		}
 	}
+	return p.addCarriers(false)
+}
+
+// addCarriers adds those of Config.Carriers that reach addresses, or those that do not.
+func (p *Peer) addCarriers(addressed bool) error {
 	for _, c := range p.cfg.Carriers {
+		if c.LocalAddr().IsValid() != addressed {
+			continue
+		}
+		if !addressed {
+			p.linked.Store(true)
+		}
 		if err := p.engine.AddCarrier(c); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func closeCarriers(carriers []underlay.Carrier) {
+	for _, c := range carriers {
+		if c != nil {
+			c.Close()
+		}
+	}
 }
 
 func listenUDP(ctx context.Context, listen string, c config.UDP, log *slog.Logger) (*underlay.UDP, error) {
@@ -166,64 +210,80 @@ func (c *Config) endpoints() []string {
 }
 
 // Ready returns when there is a session, with a relay or another peer, so that traffic can flow.
-// A peer that only waits for others to come is ready at once.
+// A peer that only waits for others to come, with no endpoint to call and no Link, is ready at once. The error is
+// net.ErrClosed or the context's, wrapped.
 func (p *Peer) Ready(ctx context.Context) error {
-	if len(p.cfg.endpoints()) == 0 {
+	if p.isClosed() {
+		return fmt.Errorf("peer: %w", net.ErrClosed)
+	}
+	if len(p.cfg.endpoints()) == 0 && !p.linked.Load() {
 		return nil
 	}
 	select {
 	case <-p.engine.Ready():
 		return nil
+	case <-p.closed:
+		return fmt.Errorf("peer: %w", net.ErrClosed)
 	case <-ctx.Done():
 		return fmt.Errorf("peer: no session yet: %w", ctx.Err())
 	}
 }
 
 // Link carries the overlay over conn, which the peer owns from then on and may be anything: a
-// TLS connection, a pipe, the standard streams of a process. Remotes that are configured without an endpoint are
-// looked for at its other end. Losing the connection loses the path by it, no more.
+// TLS connection, a pipe, the standard streams of a process. Remotes that are configured without an endpoint,
+// and relays likewise, are looked for at its other end, where Link was called as well.
+//
+// When the connection is lost the peer closes conn, and forgets the path by it, no more: with another
+// Link the sessions are found again, and the connections inside them live on. The error is
+// net.ErrClosed, wrapped, after Close; conn is closed then too.
 func (p *Peer) Link(conn net.Conn) error {
-	return p.engine.AddCarrier(underlay.NewStream(conn, underlay.Config{Logger: p.cfg.Logger}))
+	p.linked.Store(true)
+	return link(p.engine, conn, p.cfg.Logger)
 }
 
-// HTTPClient returns a client whose connections go through the overlay. Close closes its idle
-// connections.
-func (p *Peer) HTTPClient() *http.Client {
-	c := &http.Client{Transport: &http.Transport{
-		DialContext:           p.DialContext,
+// link is Link of a peer and of a relay.
+func link(to interface{ AddCarrier(underlay.Carrier) error }, conn net.Conn, log *slog.Logger) error {
+	if err := to.AddCarrier(underlay.NewStream(conn, underlay.Config{Logger: log})); err != nil {
+		return fmt.Errorf("peer: link: %w", err)
+	}
+	return nil
+}
+
+// HTTPClient returns a client whose connections go through the overlay. All clients of a peer share their
+// idle connections, which Close closes.
+func (p *Peer) HTTPClient() *http.Client { return &http.Client{Transport: p.transport} }
+
+// newTransport is http.DefaultTransport, but for the way it dials and that it knows no proxy.
+func newTransport(dial func(ctx context.Context, network, address string) (net.Conn, error)) *http.Transport {
+	return &http.Transport{
+		DialContext:           dial,
 		ForceAttemptHTTP2:     true,
 		MaxIdleConns:          100,
 		IdleConnTimeout:       90 * time.Second,
 		TLSHandshakeTimeout:   10 * time.Second,
 		ExpectContinueTimeout: time.Second,
-	}}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.clients = append(p.clients, c)
-	return c
+	}
 }
 
 // Close leaves the overlay: connections and listeners are closed, and all goroutines have ended when it
-// returns. It may be called more than once.
+// returns. It may be called more than once, also at the same time.
 func (p *Peer) Close() error {
-	p.mu.Lock()
-	clients := p.clients
-	p.clients, p.closed = nil, true
-	p.mu.Unlock()
-	for _, c := range clients {
-		c.CloseIdleConnections()
-	}
+	p.closeOnce.Do(func() { close(p.closed) })
+	p.transport.CloseIdleConnections()
 	return p.engine.Close()
 }
 
 func (p *Peer) isClosed() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.closed
+	select {
+	case <-p.closed:
+		return true
+	default:
+		return false
+	}
 }
 
 // PublicKey is the peer's own.
 func (p *Peer) PublicKey() wire.PublicKey { return p.engine.PublicKey() }
 
 // Addresses are the peer's own on the overlay.
-func (p *Peer) Addresses() []netip.Prefix { return p.cfg.Addresses }
+func (p *Peer) Addresses() []netip.Prefix { return slices.Clone(p.cfg.Addresses) }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math"
+	"net"
 	"net/netip"
 
 	"github.com/adit-overlay/adit/config"
@@ -19,16 +21,18 @@ type RelayConfig struct {
 
 	Logger *slog.Logger // nil discards
 
-	// Carriers carry datagrams in addition to the UDP socket. The relay owns them.
+	// Carriers carry datagrams in addition to the UDP socket, or, with NoUDP, in its place. The relay
+	// owns them, and closes them when StartRelay fails as well.
 	Carriers []underlay.Carrier
+	NoUDP    bool // open no UDP socket: members come by Carriers and Link
 }
 
 // A Relay carries sealed datagrams between members, from StartRelay to Close. When its
 // configuration gives it addresses it is a peer as well.
 type Relay struct {
 	relay  *relay.Relay
-	udp    *underlay.UDP
-	device device // empty when it is no peer
+	udp    *underlay.UDP // nil with RelayConfig.NoUDP
+	device device        // empty when it is no peer
 	cfg    RelayConfig
 }
 
@@ -41,8 +45,24 @@ func OpenRelay(ctx context.Context, path string) (*Relay, error) {
 	return StartRelay(ctx, RelayConfig{Relay: *c})
 }
 
-// StartRelay starts a relay. The context bounds the start alone.
+// StartRelay starts a relay. The context bounds the start alone. After an error nothing is left running
+// or open.
 func StartRelay(ctx context.Context, cfg RelayConfig) (*Relay, error) {
+	r, err := startRelay(ctx, cfg)
+	if err != nil {
+		closeCarriers(cfg.Carriers)
+		return nil, fmt.Errorf("relay: %w", err)
+	}
+	return r, nil
+}
+
+func startRelay(ctx context.Context, cfg RelayConfig) (*Relay, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -60,7 +80,7 @@ func StartRelay(ctx context.Context, cfg RelayConfig) (*Relay, error) {
 			Mode: cfg.Mode, Interface: cfg.Interface, MTU: cfg.MTU, Addresses: cfg.Addresses, Routes: routes, Logger: cfg.Logger,
 		})
 		if err != nil {
-			return nil, fmt.Errorf("relay: %w", err)
+			return nil, err
 		}
 		r.device, ec.Device = d, d.Device
 	}
@@ -69,8 +89,7 @@ func StartRelay(ctx context.Context, cfg RelayConfig) (*Relay, error) {
 		members[i] = relay.Member{Name: m.Name, PublicKey: m.PublicKey, AllowedIPs: m.AllowedIPs}
 	}
 	core, err := relay.New(relay.Config{
-		Engine: ec, Name: cfg.Name, Members: members, Logger: cfg.Logger,
-		Limits: relay.Limits{Circuits: cfg.Limits.CircuitsPerMember, BytesPerSecond: int(cfg.Limits.BytesPerSecondPerMember)},
+		Engine: ec, Name: cfg.Name, Members: members, Limits: relayLimits(cfg.Limits), Logger: cfg.Logger,
 	})
 	if err != nil {
 		if ec.Device != nil {
@@ -79,19 +98,43 @@ func StartRelay(ctx context.Context, cfg RelayConfig) (*Relay, error) {
 		return nil, err
 	}
 	r.relay = core
-	if r.udp, err = listenUDP(ctx, cfg.Listen, cfg.UDP, cfg.Logger); err != nil {
+	if err := r.populate(ctx); err != nil {
 		core.Close()
-		return nil, fmt.Errorf("relay: %w", err)
-	}
-	for _, c := range append([]underlay.Carrier{r.udp}, cfg.Carriers...) {
-		if err := core.AddCarrier(c); err != nil {
-			core.Close()
-			return nil, fmt.Errorf("relay: %w", err)
-		}
+		return nil, err
 	}
 	core.Start()
 	return r, nil
 }
+
+func relayLimits(l config.Limits) relay.Limits {
+	if l.CircuitsPerMember == 0 {
+		l.CircuitsPerMember = config.DefaultCircuits
+	}
+	return relay.Limits{Circuits: l.CircuitsPerMember, BytesPerSecond: int(min(l.BytesPerSecondPerMember, math.MaxInt))}
+}
+
+// populate gives the relay its carriers.
+func (r *Relay) populate(ctx context.Context) error {
+	if !r.cfg.NoUDP {
+		udp, err := listenUDP(ctx, r.cfg.Listen, r.cfg.UDP, r.cfg.Logger)
+		if err != nil {
+			return err
+		}
+		r.udp = udp
+		if err := r.relay.AddCarrier(udp); err != nil {
+			return err
+		}
+	}
+	for _, c := range r.cfg.Carriers {
+		if err := r.relay.AddCarrier(c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Link carries datagrams over conn, as Peer.Link does at the other end.
+func (r *Relay) Link(conn net.Conn) error { return link(r.relay, conn, r.cfg.Logger) }
 
 // Close ends the relay, and returns when all its goroutines have ended.
 func (r *Relay) Close() error { return r.relay.Close() }
@@ -102,21 +145,26 @@ func (r *Relay) PublicKey() wire.PublicKey { return r.relay.Engine().PublicKey()
 // RelayStatus is a snapshot of a relay.
 type RelayStatus struct {
 	PublicKey  wire.PublicKey
-	UDPAddress netip.AddrPort
-	Mode       config.Mode // as a peer; empty when it is none
+	UDPAddress netip.AddrPort // local; zero without a UDP socket
+	Mode       config.Mode    // as a peer; empty when it is none
 	ModeReason string
 	Addresses  []netip.Prefix
 	Members    []engine.RemoteStatus
 	Forwarded  relay.Stats
 	Engine     engine.Stats
-	Underlay   underlay.Stats
+	Underlay   *underlay.Stats // nil without a UDP socket
 }
 
 // Status returns the relay's state and counters as they are now.
 func (r *Relay) Status() RelayStatus {
 	st := RelayStatus{
-		PublicKey: r.PublicKey(), UDPAddress: r.udp.LocalAddr(), Mode: r.device.mode, ModeReason: r.device.why,
-		Addresses: r.cfg.Addresses, Forwarded: r.relay.Stats(), Engine: r.relay.Engine().Stats(), Underlay: r.udp.Stats(),
+		PublicKey: r.PublicKey(), Mode: r.device.mode, ModeReason: r.device.why,
+		Addresses: r.cfg.Addresses, Forwarded: r.relay.Stats(), Engine: r.relay.Engine().Stats(),
+	}
+	if r.udp != nil {
+		st.UDPAddress = r.udp.LocalAddr()
+		s := r.udp.Stats()
+		st.Underlay = &s
 	}
 	for _, m := range r.relay.Engine().Remotes() {
 		st.Members = append(st.Members, m.Status())

@@ -32,6 +32,7 @@ type device struct {
 	mode  config.Mode
 	why   string          // for people
 	iface string          // TUN mode: the interface
+	host  *hostNetwork    // TUN mode
 	stack *netstack.Stack // netstack mode
 }
 
@@ -105,7 +106,17 @@ func openTUN(ctx context.Context, c deviceConfig, why string) (device, error) {
 	if err != nil {
 		return device{}, err
 	}
-	return device{Device: d, network: newHostNetwork(c.Addresses), mode: config.ModeTUN, why: why, iface: d.Name()}, nil
+	host := newHostNetwork(c.Addresses)
+	return device{Device: d, network: host, mode: config.ModeTUN, why: why, iface: d.Name(), host: host}, nil
+}
+
+// hangUp closes the connections and listeners of programs. The stack does so itself, when the engine closes its
+// device; the host's sockets are to be closed before that, while their resets still find a way.
+func (d device) hangUp() error {
+	if d.host == nil {
+		return nil
+	}
+	return d.host.Close()
 }
 
 // bypass are the underlay addresses that a default route into the overlay must not cover. Names are

@@ -2,15 +2,12 @@ package peer
 
 import (
 	"context"
-	"errors"
 	"io"
 	"net"
 	"net/netip"
 	"os"
 	"slices"
-	"sync"
 	"syscall"
-	"time"
 )
 
 // A hostNetwork is the network of a peer in TUN mode: the host's own stack, kept to the overlay addresses
@@ -23,11 +20,12 @@ type hostNetwork struct {
 	addresses []netip.Prefix
 	dialer    net.Dialer
 	listen    net.ListenConfig
+	open      *openSockets
 }
 
 // newHostNetwork returns the network of the overlay addresses given, which an interface of the host has.
 func newHostNetwork(addresses []netip.Prefix) *hostNetwork {
-	h := &hostNetwork{addresses: slices.Clone(addresses)}
+	h := &hostNetwork{addresses: slices.Clone(addresses), open: newOpenSockets()}
 	// Package net listens with Multipath TCP where it can, which may move a connection to other
 	// addresses of the two hosts: out of the overlay, in the clear.
 	h.dialer.SetMultipathTCP(false)
@@ -35,8 +33,13 @@ func newHostNetwork(addresses []netip.Prefix) *hostNetwork {
 	return h
 }
 
+// Close closes all that the network has handed out: connections, which are reset, listeners and sockets. Dials
+// under way end. From then on all calls fail with net.ErrClosed.
+func (h *hostNetwork) Close() error { return h.open.close() }
+
 // DialContext connects to an IP literal with a port number or service name: tcp, tcp4, tcp6, udp, udp4 or
-// udp6. The host's routes choose the source address. An empty host is this peer.
+// udp6. The host's routes choose the source address. An empty host is this peer. The connection has all methods of
+// *net.TCPConn or *net.UDPConn.
 func (h *hostNetwork) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
 	a, err := parseHostAddr(ctx, network, address)
 	if err == nil && a.wildcard() {
@@ -49,55 +52,106 @@ func (h *hostNetwork) DialContext(ctx context.Context, network, address string) 
 	if err != nil {
 		return nil, &net.OpError{Op: "dial", Net: network, Addr: a.netAddr(), Err: err}
 	}
-	return h.dialer.DialContext(ctx, network, netip.AddrPortFrom(a.ip, a.port).String())
+	ctx, finish, ok := h.open.beginDial(ctx)
+	if !ok {
+		return nil, closedError("dial", network, a)
+	}
+	defer finish()
+	dialled, err := h.dialer.DialContext(ctx, network, netip.AddrPortFrom(a.ip, a.port).String())
+	if err == nil {
+		if c := newHostConn(dialled, h.open); h.open.add(c) {
+			return c, nil
+		}
+	}
+	if h.open.isClosed() {
+		err = closedError("dial", network, a)
+	}
+	return nil, err
 }
 
 // Listen announces on an own overlay address with a port: tcp, tcp4 or tcp6. An empty host is all of them,
-// of both families for "tcp"; so is "::". Port 0 picks one. A single address gives a
-// *net.TCPListener.
+// of both families for "tcp"; so is "::". Port 0 picks one. Connections have
+// all methods of *net.TCPConn, and the listener its SetDeadline.
 func (h *hostNetwork) Listen(network, address string) (net.Listener, error) {
 	a, own, err := h.parseListen(network, address, "tcp")
 	if err != nil {
 		return nil, err
 	}
-	listeners, port, err := bindAll(own, a.port, func(at string) (*net.TCPListener, net.Addr, error) {
+	if !h.open.begin() {
+		return nil, closedError("listen", network, a)
+	}
+	defer h.open.finish()
+	bound, err := h.bindTCP(network, a.port, own)
+	if err == nil {
+		if l := (&hostListener{bound, h.open}); h.open.add(l) {
+			return l, nil
+		}
+	}
+	if h.open.isClosed() {
+		err = closedError("listen", network, a)
+	}
+	return nil, err
+}
+
+func (h *hostNetwork) bindTCP(network string, port uint16, own []netip.Prefix) (tcpListener, error) {
+	listeners, port, err := bindAll(own, port, func(at string) (*net.TCPListener, net.Addr, error) {
 		l, err := h.listen.Listen(context.Background(), network, at)
 		if err != nil {
 			return nil, nil, err
 		}
 		return l.(*net.TCPListener), l.Addr(), nil
 	})
-	if err != nil {
+	switch {
+	case err != nil:
 		return nil, err
-	}
-	if len(listeners) == 1 {
+	case len(listeners) == 1:
 		return listeners[0], nil
 	}
 	return newListenerGroup(net.TCPAddrFromAddrPort(unspecified(own, port)), listeners), nil
 }
 
 // ListenPacket opens a UDP socket at an own overlay address with a port: udp, udp4 or udp6. An empty host is
-// all of them, of both families for "udp"; so is "::". Port 0 picks one. A single address gives a
-// *net.UDPConn.
+// all of them, of both families for "udp"; so is "::". Port 0 picks one. At a single address
+// it has all methods of *net.UDPConn, else those of packetGroup.
 func (h *hostNetwork) ListenPacket(network, address string) (net.PacketConn, error) {
 	a, own, err := h.parseListen(network, address, "udp")
 	if err != nil {
 		return nil, err
 	}
-	conns, port, err := bindAll(own, a.port, func(at string) (*net.UDPConn, net.Addr, error) {
+	if !h.open.begin() {
+		return nil, closedError("listen", network, a)
+	}
+	defer h.open.finish()
+	c, err := h.bindUDP(network, a.port, own)
+	if err == nil && h.open.add(c) {
+		return c, nil
+	}
+	if h.open.isClosed() {
+		err = closedError("listen", network, a)
+	}
+	return nil, err
+}
+
+func (h *hostNetwork) bindUDP(network string, port uint16, own []netip.Prefix) (hostPacketConn, error) {
+	conns, port, err := bindAll(own, port, func(at string) (*net.UDPConn, net.Addr, error) {
 		c, err := h.listen.ListenPacket(context.Background(), network, at)
 		if err != nil {
 			return nil, nil, err
 		}
 		return c.(*net.UDPConn), c.LocalAddr(), nil
 	})
-	if err != nil {
+	switch {
+	case err != nil:
 		return nil, err
+	case len(conns) == 1:
+		return &hostUDPConn{conns[0], h.open}, nil
 	}
-	if len(conns) == 1 {
-		return conns[0], nil
-	}
-	return newPacketGroup(net.UDPAddrFromAddrPort(unspecified(own, port)), own, conns), nil
+	return &hostPacketGroup{newPacketGroup(net.UDPAddrFromAddrPort(unspecified(own, port)), own, conns), h.open}, nil
+}
+
+// closedError is what calls for a return once the network is closed.
+func closedError(op, network string, a hostAddr) error {
+	return &net.OpError{Op: op, Net: network, Addr: a.netAddr(), Err: net.ErrClosed}
 }
 
 // parseListen reads where to listen, and returns the own addresses that stands for, at least one.
@@ -240,353 +294,4 @@ func bindOnce[S io.Closer](own []netip.Prefix, port uint16, bind func(at string)
 		}
 	}
 	return sockets, port, nil
-}
-
-// A group is several sockets of kind S that pose as one. A goroutine for each gets an arrival from it and
-// offers that to whoever takes next; there is no queue besides, so that what is not taken waits in the system, and
-// the system bounds it.
-type group[S io.Closer, T any] struct {
-	sockets  []S
-	arrivals chan T
-	deadline deadline // of take
-
-	closing sync.Once
-	closed  chan struct{}
-	running sync.WaitGroup
-}
-
-// start runs receive for each socket. It must return when its socket is closed.
-func (g *group[S, T]) start(receive func(S)) {
-	g.arrivals, g.closed = make(chan T), make(chan struct{})
-	for _, s := range g.sockets {
-		g.running.Go(func() { receive(s) })
-	}
-}
-
-// offer returns when the arrival has been taken. It is false if the group was closed before.
-func (g *group[S, T]) offer(arrival T) bool {
-	select {
-	case g.arrivals <- arrival:
-		return true
-	case <-g.closed:
-		return false
-	}
-}
-
-// take waits for an arrival. The error is net.ErrClosed or os.ErrDeadlineExceeded.
-func (g *group[S, T]) take() (arrival T, err error) {
-	passed := g.deadline.passed()
-	switch {
-	case isDone(g.closed):
-		return arrival, net.ErrClosed
-	case isDone(passed):
-		return arrival, os.ErrDeadlineExceeded
-	}
-	select {
-	case arrival = <-g.arrivals:
-		return arrival, nil
-	case <-g.closed:
-		return arrival, net.ErrClosed
-	case <-passed:
-		return arrival, os.ErrDeadlineExceeded
-	}
-}
-
-// setDeadline sets the deadline of take.
-func (g *group[S, T]) setDeadline(t time.Time) error {
-	if isDone(g.closed) {
-		return net.ErrClosed
-	}
-	g.deadline.set(t)
-	return nil
-}
-
-// close closes all sockets and returns when all goroutines have ended. The second time it is net.ErrClosed.
-func (g *group[S, T]) close() error {
-	err := net.ErrClosed
-	g.closing.Do(func() {
-		close(g.closed)
-		err = nil
-		for _, s := range g.sockets {
-			err = errors.Join(err, s.Close())
-		}
-		g.running.Wait()
-		g.deadline.set(time.Time{}) // leaves no timer behind
-	})
-	return err
-}
-
-// An acceptance is what Accept of one listener returned.
-type acceptance struct {
-	conn net.Conn
-	err  error
-}
-
-// A listenerGroup is a listener on several addresses. Besides net.Listener it has SetDeadline of
-// *net.TCPListener.
-type listenerGroup struct {
-	group[*net.TCPListener, acceptance]
-	addr *net.TCPAddr
-}
-
-var _ net.Listener = (*listenerGroup)(nil)
-
-func newListenerGroup(addr *net.TCPAddr, listeners []*net.TCPListener) *listenerGroup {
-	l := &listenerGroup{addr: addr}
-	l.sockets = listeners
-	l.start(l.acceptFrom)
-	return l
-}
-
-// acceptFrom offers what Accept of one listener returns. Its errors, too: the caller of Accept decides whether,
-// and how soon, to go on.
-func (l *listenerGroup) acceptFrom(listener *net.TCPListener) {
-	for {
-		conn, err := listener.Accept()
-		if errors.Is(err, net.ErrClosed) {
-			return
-		}
-		if !l.offer(acceptance{conn, err}) {
-			if err == nil {
-				conn.Close()
-			}
-			return
-		}
-	}
-}
-
-func (l *listenerGroup) opError(op string, err error) error {
-	return &net.OpError{Op: op, Net: "tcp", Addr: l.addr, Err: err}
-}
-
-// Accept implements net.Listener.
-func (l *listenerGroup) Accept() (net.Conn, error) {
-	a, err := l.take()
-	if err != nil {
-		return nil, l.opError("accept", err)
-	}
-	return a.conn, a.err
-}
-
-// Close ends the listener; connections not yet accepted are closed.
-func (l *listenerGroup) Close() error {
-	if err := l.close(); err != nil {
-		return l.opError("close", err)
-	}
-	return nil
-}
-
-// Addr is the unspecified address with the port.
-func (l *listenerGroup) Addr() net.Addr { return l.addr }
-
-// SetDeadline sets the deadline of Accept.
-func (l *listenerGroup) SetDeadline(t time.Time) error {
-	if err := l.setDeadline(t); err != nil {
-		return l.opError("set", err)
-	}
-	return nil
-}
-
-// maxDatagram is more than any datagram holds: IP counts its bytes in 16 bits.
-const maxDatagram = 1<<16 - 1
-
-// A datagram is what a read from one socket returned.
-type datagram struct {
-	payload []byte // the socket's buffer, lent until a send to done
-	from    netip.AddrPort
-	err     error
-	done    chan<- struct{}
-}
-
-// A packetGroup is a UDP socket on several addresses. Besides net.PacketConn it has the AddrPort methods of
-// *net.UDPConn.
-type packetGroup struct {
-	group[*net.UDPConn, datagram]
-	own   []netip.Prefix // of sockets, by index
-	local *net.UDPAddr
-}
-
-var _ net.PacketConn = (*packetGroup)(nil)
-
-func newPacketGroup(local *net.UDPAddr, own []netip.Prefix, conns []*net.UDPConn) *packetGroup {
-	c := &packetGroup{own: own, local: local}
-	c.sockets = conns
-	c.start(c.readFrom)
-	return c
-}
-
-// readFrom offers what arrives at one socket, and its errors.
-func (c *packetGroup) readFrom(socket *net.UDPConn) {
-	buffer := make([]byte, maxDatagram)
-	done := make(chan struct{}, 1)
-	for {
-		n, from, err := socket.ReadFromUDPAddrPort(buffer)
-		if errors.Is(err, net.ErrClosed) {
-			return
-		}
-		if !c.offer(datagram{buffer[:n], from, err, done}) {
-			return
-		}
-		<-done
-	}
-}
-
-func (c *packetGroup) opError(op string, to net.Addr, err error) error {
-	return &net.OpError{Op: op, Net: "udp", Source: c.local, Addr: to, Err: err}
-}
-
-// ReadFromUDPAddrPort reads one datagram; what does not fit into b is lost.
-func (c *packetGroup) ReadFromUDPAddrPort(b []byte) (int, netip.AddrPort, error) {
-	d, err := c.take()
-	if err != nil {
-		return 0, netip.AddrPort{}, c.opError("read", nil, err)
-	}
-	n := copy(b, d.payload)
-	d.done <- struct{}{} // has room: its receiver waits for one at a time
-	return n, d.from, d.err
-}
-
-// ReadFrom implements net.PacketConn; the address is a *net.UDPAddr.
-func (c *packetGroup) ReadFrom(b []byte) (int, net.Addr, error) {
-	n, from, err := c.ReadFromUDPAddrPort(b)
-	if err != nil {
-		return n, nil, err
-	}
-	return n, net.UDPAddrFromAddrPort(from), nil
-}
-
-// WriteTo implements net.PacketConn; addr must be a *net.UDPAddr.
-func (c *packetGroup) WriteTo(b []byte, addr net.Addr) (int, error) {
-	a, ok := addr.(*net.UDPAddr)
-	if !ok || a == nil {
-		return 0, c.opError("write", addr, syscall.EINVAL)
-	}
-	return c.WriteToUDPAddrPort(b, a.AddrPort())
-}
-
-// WriteToUDPAddrPort sends b as one datagram. The unspecified address is this peer.
-func (c *packetGroup) WriteToUDPAddrPort(b []byte, to netip.AddrPort) (int, error) {
-	ip := to.Addr().Unmap()
-	if !ip.IsValid() || ip.Zone() != "" {
-		return 0, c.opError("write", net.UDPAddrFromAddrPort(to), syscall.EINVAL)
-	}
-	if isDone(c.closed) {
-		return 0, c.opError("write", net.UDPAddrFromAddrPort(to), net.ErrClosed)
-	}
-	i := c.sender(ip)
-	if i < 0 {
-		err := os.NewSyscallError("sendto", syscall.ENETUNREACH)
-		return 0, c.opError("write", net.UDPAddrFromAddrPort(to), err)
-	}
-	if ip.IsUnspecified() {
-		ip = c.own[i].Addr()
-	}
-	return c.sockets[i].WriteToUDPAddrPort(b, netip.AddrPortFrom(ip, to.Port()))
-}
-
-// sender returns the index of the socket to send from to ip, as the system would choose the source
-// address of a wildcard socket: of the address's family, and if there are several on the address's own network,
-// the one that has most in common with it; of equals the first. It is -1 if there is none.
-func (c *packetGroup) sender(ip netip.Addr) int {
-	best, bits := -1, -1
-	for i, p := range c.own {
-		if p.Addr().Is4() != ip.Is4() {
-			continue
-		}
-		common := 0
-		if p.Contains(ip) {
-			common = p.Bits()
-		}
-		if common > bits {
-			best, bits = i, common
-		}
-	}
-	if best < 0 && ip == netip.IPv6Unspecified() {
-		return 0 // any address is this peer
-	}
-	return best
-}
-
-// Close ends the socket.
-func (c *packetGroup) Close() error {
-	if err := c.close(); err != nil {
-		return c.opError("close", nil, err)
-	}
-	return nil
-}
-
-// LocalAddr is the unspecified address with the port.
-func (c *packetGroup) LocalAddr() net.Addr { return c.local }
-
-func (c *packetGroup) SetDeadline(t time.Time) error {
-	if err := c.SetReadDeadline(t); err != nil {
-		return err
-	}
-	return c.SetWriteDeadline(t)
-}
-
-func (c *packetGroup) SetReadDeadline(t time.Time) error {
-	if err := c.setDeadline(t); err != nil {
-		return c.opError("set", nil, err)
-	}
-	return nil
-}
-
-func (c *packetGroup) SetWriteDeadline(t time.Time) error {
-	for _, s := range c.sockets {
-		if err := s.SetWriteDeadline(t); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// A deadline is a time that can be moved, even from the past back into the future. The zero value is one that
-// never passes.
-type deadline struct {
-	mu    sync.Mutex
-	timer *time.Timer
-	over  chan struct{} // closed when the deadline passes; made when first needed
-}
-
-// passed returns a channel that is closed when the deadline has passed: the one that is set now, or one set later
-// while that had not.
-func (d *deadline) passed() <-chan struct{} {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.over == nil {
-		d.over = make(chan struct{})
-	}
-	return d.over
-}
-
-// set moves the deadline to t; the zero time is never.
-func (d *deadline) set(t time.Time) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.timer != nil && !d.timer.Stop() {
-		<-d.over // its function has closed this, or is about to
-	}
-	d.timer = nil
-	if d.over == nil || isDone(d.over) {
-		d.over = make(chan struct{})
-	}
-	if t.IsZero() {
-		return
-	}
-	over := d.over
-	if left := time.Until(t); left > 0 {
-		d.timer = time.AfterFunc(left, func() { close(over) })
-		return
-	}
-	close(over)
-}
-
-func isDone(c <-chan struct{}) bool {
-	select {
-	case <-c:
-		return true
-	default:
-		return false
-	}
 }

@@ -12,6 +12,7 @@ package peer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -270,7 +271,7 @@ func newTransport(dial func(ctx context.Context, network, address string) (net.C
 func (p *Peer) Close() error {
 	p.closeOnce.Do(func() { close(p.closed) })
 	p.transport.CloseIdleConnections()
-	return p.engine.Close()
+	return errors.Join(p.device.hangUp(), p.engine.Close())
 }
 
 func (p *Peer) isClosed() bool {

@@ -19,6 +19,11 @@ import (
 
 	"github.com/adit-overlay/adit/integration/lab"
 	"github.com/adit-overlay/adit/wire"
+
+	// What the programs are made of: go test must not repeat an old result when it has changed.
+	_ "github.com/adit-overlay/adit/integration/internal/service"
+	_ "github.com/adit-overlay/adit/peer"
+	_ "github.com/adit-overlay/adit/socks"
 )
 
 // soon is how long a test waits for what must come, on a machine that has other things to do.
@@ -47,6 +52,11 @@ var programs = sync.OnceValues(func() (dir string, err error) {
 	programsDir = dir
 	if err := os.Chmod(dir, 0o755); err != nil {
 		return "", err
+	}
+	for _, main := range []string{"../cmd/adit", "./internal/box"} {
+		if _, err := os.ReadDir(main); err != nil { // go test remembers what was read
+			return "", err
+		}
 	}
 	build := exec.Command("go", "build", "-o", dir+"/", "../cmd/adit", "./internal/box")
 	if out, err := build.CombinedOutput(); err != nil {

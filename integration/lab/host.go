@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/netip"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -235,8 +234,7 @@ func (h *Host) attach(l Link) {
 	if l.sw.n != h.n {
 		h.n.t.Fatalf("lab: host %s: switch %s belongs to another network", h.name, l.sw.name)
 	}
-	i := &iface{sw: l.sw, name: "eth" + strconv.Itoa(h.created), port: h.n.port()}
-	h.created++
+	i := &iface{sw: l.sw, name: h.nextInterface(), port: h.n.port()}
 	for _, s := range l.addrs {
 		p, err := netip.ParsePrefix(s)
 		h.n.wrap(err, "host %s on %s", h.name, l.sw.name)

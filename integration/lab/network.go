@@ -3,21 +3,34 @@
 package lab
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"strconv"
 	"sync"
 	"sync/atomic"
-	"testing"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
+// T is what a lab needs of the test, a [testing.TB], or of the program that it is for. Fatalf and Skipf do
+// not return.
+type T interface {
+	Helper()
+	Context() context.Context // canceled before the functions given to Cleanup are called
+	Cleanup(func())
+	Failed() bool
+	Logf(format string, args ...any)
+	Errorf(format string, args ...any)
+	Fatalf(format string, args ...any)
+	Skipf(format string, args ...any)
+}
+
 // Network is one test's laboratory. Its methods are for the test's own goroutine.
 type Network struct {
-	t      testing.TB
+	t      T
 	label  string     // marks what this lab leaves if it is killed
 	fabric *namespace // holds every bridge, and the far end of every host's interface
 	ports  int        // numbers the interfaces in fabric
@@ -35,7 +48,7 @@ var serial atomic.Int64
 // New returns an empty network, which is removed when the test ends, however it ends. It first
 // removes what killed runs left. Where the process may not make network namespaces it skips the test,
 // or fails it if the environment variable CI is not empty.
-func New(t testing.TB) *Network {
+func New(t T) *Network {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		unavailable(t, "network namespaces need root")
@@ -59,7 +72,7 @@ func New(t testing.TB) *Network {
 }
 
 // unavailable ends a test that this machine cannot run.
-func unavailable(t testing.TB, why string) {
+func unavailable(t T, why string) {
 	t.Helper()
 	if os.Getenv("CI") != "" {
 		t.Fatalf("lab: %s (not skipped, because CI is set)", why)

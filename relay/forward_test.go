@@ -96,6 +96,31 @@ func TestMixedRunsAreSplitInOrder(t *testing.T) {
 	}
 }
 
+// However often circuits and the engine take turns in a message, each gets all that is its own.
+func TestTheEngineGetsMoreRunsThanItAsksFor(t *testing.T) {
+	s := newScript()
+	_, c := scripted(t, 2, Limits{}, s)
+	ab, _ := c[0].circuitTo(c[1])
+	const turns = 3 * messagesPerReceive
+	var in [][]byte
+	for range turns {
+		question := c[0].seal(wire.Lookup{By: wire.ByName, Name: "nobody-at-all"})
+		in = append(in, question, circuitData(ab, strings.Repeat("x", len(question)-wire.DataOverhead-wire.CircuitOverhead)))
+	}
+	s.give(c[0].message(in...))
+	forwarded, answered := 0, 0
+	for range 2 * turns {
+		if m := s.next(t); wire.KindOf(m.Buf[:m.Seg]) == wire.KindCircuit {
+			forwarded += int(segments(m))
+		} else if _, ok := c[0].open(m.Buf).(wire.LookupReply); ok {
+			answered++
+		}
+	}
+	if forwarded != turns || answered != turns {
+		t.Errorf("%d forwarded and %d answered, want %d of each", forwarded, answered, turns)
+	}
+}
+
 func TestMembersOnDifferentCarriersReachEachOther(t *testing.T) {
 	s1, s2 := newScript(), newScript()
 	r, c := scripted(t, 4, Limits{}, s1, s2) // 0 and 2 on the first, 1 and 3 on the second

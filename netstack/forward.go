@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/netip"
 	"sync"
+	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
@@ -23,6 +24,8 @@ type forwards struct {
 	tcp     *tcp.Forwarder
 	udp     *udp.Forwarder
 	running sync.WaitGroup // everything started for a connection, flow or echo
+
+	settleTime time.Duration // see settle
 
 	dials  *slots // a TCP connection until both sides are open
 	flows  *slots // a UDP flow while it lives
@@ -47,6 +50,8 @@ func newForwards(s *Stack) (*forwards, error) {
 		flows:    newSlots(l.Flows, l.FlowsPerSource),
 		echoes:   newSlots(l.Echoes, l.Echoes),
 		dialling: make(map[stack.TransportEndpointID]struct{}),
+
+		settleTime: settleTime,
 	}
 	for _, p := range s.cfg.Advertise {
 		f.nets = append(f.nets, p.Masked())

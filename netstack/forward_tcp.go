@@ -128,7 +128,7 @@ func isRefusal(err error) bool {
 	return isSystemRefusal(err)
 }
 
-// settleTime is how long Close lets handshakes with the near side go on.
+// settleTime is how long Close lets handshakes with the near side go on; forwards.settleTime, if not for tests.
 const settleTime = 200 * time.Millisecond
 
 // settle begins the end of all forwarding, while packets still come in. Dials end with the context,
@@ -140,7 +140,7 @@ func (f *forwards) settle() {
 	f.mu.Unlock()
 	look := time.NewTicker(time.Millisecond)
 	defer look.Stop()
-	for over := time.After(settleTime); len(f.handshakes()) > 0; {
+	for over := time.After(f.settleTime); len(f.handshakes()) > 0; {
 		select {
 		case <-over:
 			return

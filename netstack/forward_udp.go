@@ -1,9 +1,11 @@
 package netstack
 
 import (
+	"context"
 	"errors"
 	"net"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -64,36 +66,30 @@ func (f *forwards) serveFlow(id stack.TransportEndpointID, near *udpConn) {
 	f.s.stats.flowsOpen.Add(1)
 	defer f.s.stats.flowsOpen.Add(-1)
 
-	fl := &flow{idle: f.s.cfg.Limits.FlowIdle, over: make(chan struct{})}
+	exchange(f.ctx, near, far, f.s.cfg.Limits.FlowIdle)
+}
+
+// exchange copies datagrams both ways until there were none for as long as idle, or a side is closed, or
+// ctx ends. Then it closes both.
+func exchange(ctx context.Context, near, far net.Conn, idle time.Duration) {
+	end := func() { near.Close(); far.Close() }
+	defer onDone(ctx, end)()
+	fl := &flow{idle: idle}
 	fl.touch()
-	go func() {
-		defer close(fl.over)
+	var back sync.WaitGroup
+	back.Go(func() {
 		fl.carry(near, far)
-		near.Close()
-		far.Close()
-	}()
-	stopped := make(chan struct{})
-	go func() {
-		defer close(stopped)
-		select {
-		case <-f.ctx.Done():
-			near.Close()
-			far.Close()
-		case <-fl.over:
-		}
-	}()
+		end()
+	})
 	fl.carry(far, near)
-	near.Close()
-	far.Close()
-	<-fl.over
-	<-stopped
+	end()
+	back.Wait()
 }
 
 // flow is the state both directions of a UDP flow share.
 type flow struct {
 	idle time.Duration
-	last atomic.Int64  // when a datagram last passed, either way, since the epoch in ns
-	over chan struct{} // closed when the far side's direction has ended
+	last atomic.Int64 // when a datagram last passed, either way, since the epoch in ns
 }
 
 func (fl *flow) touch() { fl.last.Store(time.Now().UnixNano()) }

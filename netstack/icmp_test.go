@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"syscall"
 	"testing"
-	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip/checksum"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
@@ -19,11 +18,9 @@ import (
 func TestPing(t *testing.T) {
 	p := newPair(t, pairOption{})
 	for _, to := range []string{addrB, addrB6, addrA} {
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-		if rtt, err := p.a.Ping(ctx, netip.MustParseAddr(to)); err != nil || rtt <= 0 {
+		if rtt, err := p.a.Ping(context.Background(), netip.MustParseAddr(to)); err != nil || rtt < 0 {
 			t.Errorf("ping %s: %v, %v", to, rtt, err)
 		}
-		cancel()
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()

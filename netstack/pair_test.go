@@ -1,15 +1,15 @@
 package netstack
 
 import (
-	"context"
+	"bytes"
 	"errors"
 	"net"
 	"net/netip"
 	"sync"
 	"testing"
-	"time"
 
 	"go.uber.org/goleak"
+	"gvisor.dev/gvisor/pkg/tcpip"
 
 	"github.com/adit-overlay/adit/packet"
 )
@@ -27,14 +27,19 @@ type pair struct {
 }
 
 type pairOption struct {
-	a, b  func(*Config)
-	alter func(toB bool, p []byte, o *packet.Offload) bool // false drops
+	a, b      func(*Config)
+	clock     tcpip.Clock                                      // of both; nil is the real one
+	alter     func(toB bool, p []byte, o *packet.Offload) bool // false drops
+	delivered func(toB bool, p []byte)                         // after Deliver has returned
 }
 
 func newPair(t testing.TB, opt pairOption) *pair {
 	t.Helper()
 	mk := func(v4, v6 string, set func(*Config)) *Stack {
-		cfg := Config{Addresses: []netip.Prefix{netip.MustParsePrefix(v4 + "/24"), netip.MustParsePrefix(v6 + "/64")}}
+		cfg := Config{
+			Addresses: []netip.Prefix{netip.MustParsePrefix(v4 + "/24"), netip.MustParsePrefix(v6 + "/64")},
+			clock:     opt.clock,
+		}
 		if set != nil {
 			set(&cfg)
 		}
@@ -66,27 +71,32 @@ func newPair(t testing.TB, opt pairOption) *pair {
 				if opt.alter != nil && !opt.alter(toB, b, &o) {
 					continue
 				}
+				if opt.delivered == nil {
+					in.Deliver(len(b), o)
+					continue
+				}
+				seen := bytes.Clone(b) // Deliver gives b away
 				in.Deliver(len(b), o)
+				opt.delivered(toB, seen)
 			}
 		}
 	}
 	pumps.Go(func() { pump(p.a, p.b, true) })
 	pumps.Go(func() { pump(p.b, p.a, false) })
 	p.stop = sync.OnceFunc(func() {
-		p.a.Close()
 		p.b.Close()
+		p.a.Close()
 		pumps.Wait()
 	})
 	t.Cleanup(p.stop)
 	return p
 }
 
-// dial connects from s, and fails the test if it cannot.
+// dial connects from s, and fails the test if it cannot. Like everything here that waits, it has no limit of
+// its own: what never comes ends with the test's own, which shows who waits.
 func dial(t testing.TB, s *Stack, network, address string) net.Conn {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-	defer cancel()
-	c, err := s.DialContext(ctx, network, address)
+	c, err := s.Dial(network, address)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -32,7 +32,6 @@ type sendQueue struct {
 	n       int
 	waiting int  // senders that wait for room
 	stalled bool // a sender has waited in vain since the last take
-	hurried bool // no sender waits any more: the stack is closing
 	closed  bool
 }
 
@@ -71,7 +70,7 @@ func (q *sendQueue) put(pkt *stack.PacketBuffer) bool {
 // awaitRoom waits, for a bounded time, until there is a free slot; it reports whether there is. q.mu is
 // held on entry and on return.
 func (q *sendQueue) awaitRoom() bool {
-	if q.stalled || q.hurried {
+	if q.stalled || q.closed {
 		return false
 	}
 	q.waiting++
@@ -89,8 +88,8 @@ func (q *sendQueue) awaitRoom() bool {
 		}
 		q.mu.Lock()
 		switch {
-		case q.hurried:
-			return q.n < queueSlots
+		case q.closed:
+			return false
 		case timeout && q.n == queueSlots:
 			q.stalled = true
 			return false
@@ -131,22 +130,12 @@ func (q *sendQueue) take(into []*stack.PacketBuffer) (int, error) {
 	}
 }
 
-// hurry ends all waiting for room, now and from now on: what does not fit is dropped.
-func (q *sendQueue) hurry() {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if !q.hurried {
-		q.hurried = true
-		close(q.over)
-	}
-}
-
-// close ends the queue once what is in it has been taken.
+// close ends the queue once what is in it has been taken. It is called once.
 func (q *sendQueue) close() {
-	q.hurry()
 	q.mu.Lock()
 	q.closed = true
 	q.mu.Unlock()
+	close(q.over)
 	signal(q.wake)
 }
 

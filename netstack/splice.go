@@ -24,8 +24,7 @@ var burstBuffers = sync.Pool{New: func() any { b := make([]byte, burstBuffer); r
 // splice copies between two connections both ways until both have ended, or one failed, or ctx ended. The end of one
 // direction is passed on as such and leaves the other open; a failure resets both sides.
 func splice(ctx context.Context, near, far net.Conn) {
-	stop := context.AfterFunc(ctx, func() { resetConn(near); resetConn(far) })
-	defer stop()
+	defer onDone(ctx, func() { resetConn(near); resetConn(far) })()
 	direction := func(dst, src net.Conn) {
 		if err := carry(dst, src); err != nil {
 			resetConn(dst)
@@ -38,6 +37,20 @@ func splice(ctx context.Context, near, far net.Conn) {
 	back.Wait()
 	near.Close()
 	far.Close()
+}
+
+// onDone calls f when ctx ends. The function it returns undoes that, and waits for f if it is too late.
+func onDone(ctx context.Context, f func()) (undo func()) {
+	called := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(called)
+		f()
+	})
+	return func() {
+		if !stop() {
+			<-called
+		}
+	}
 }
 
 // carry copies src to dst until src ends, and then ends dst's writing side.

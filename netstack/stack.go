@@ -104,7 +104,9 @@ func (s *Stack) send(pkt *stack.PacketBuffer) bool {
 }
 
 // Close ends every connection, listener and dial, and returns when all goroutines have ended. The
-// peers' ends are reset: Read still returns those last packets before net.ErrClosed. It is always nil.
+// peers' ends are reset: Read still returns those last packets before net.ErrClosed. There may be more of them
+// than the queue holds, so that the device should be read until then; if it is not, they are dropped after
+// a moment's wait. It is always nil.
 func (s *Stack) Close() error {
 	s.gate.Lock()
 	first := !s.closed
@@ -115,7 +117,6 @@ func (s *Stack) Close() error {
 		return nil
 	}
 	s.begin()
-	s.queue.hurry()
 	if s.forwards != nil {
 		s.forwards.settle()
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"net"
-	"net/netip"
 	"os"
 	"sync"
 	"syscall"
@@ -220,6 +219,3 @@ func (c *tcpConn) setDeadline(w *waitPoint, t time.Time) error {
 	w.deadline.set(t)
 	return nil
 }
-
-// remoteAddr returns the address of the far end.
-func (c *tcpConn) remoteAddr() netip.AddrPort { return c.remote.AddrPort() }

@@ -14,11 +14,10 @@ const backlog = 4096
 
 // tcpListener is a listening TCP endpoint. Besides net.Listener it has SetDeadline of *net.TCPListener.
 type tcpListener struct {
-	s       *Stack
-	ep      tcpip.Endpoint
-	wq      *waiter.Queue
-	network string
-	addr    *net.TCPAddr
+	s    *Stack
+	ep   tcpip.Endpoint
+	wq   *waiter.Queue
+	addr *net.TCPAddr
 
 	accepts waitPoint
 	closing sync.Once

@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/adit-overlay/adit/engine"
 	"github.com/adit-overlay/adit/underlay"
@@ -233,8 +232,9 @@ func fullMessage(c *client, id wire.CircuitID, n, size int) underlay.Message {
 // The ids are written anew each time, as forwarding changes them in place.
 func direct(tb testing.TB, r *Relay, c *client, ms []underlay.Message, ids []wire.CircuitID) func() {
 	f := forwarderOf(r, c)
-	c.at.park()
-	c.at.discard = true
+	at := c.at.(*script)
+	at.park()
+	at.discard = true
 	in := make([]underlay.Message, messagesPerReceive)
 	return func() {
 		for i, m := range ms {
@@ -242,7 +242,7 @@ func direct(tb testing.TB, r *Relay, c *client, ms []underlay.Message, ids []wir
 				wire.SetCircuit(m.Buf[at:], ids[i])
 			}
 		}
-		c.at.direct = ms
+		at.direct = ms
 		if n, err := f.Receive(in); n != 0 || !errors.Is(err, errScriptEnded) {
 			tb.Fatalf("%d messages were left to the engine, %v", n, err)
 		}
@@ -371,29 +371,4 @@ func (c *captureCarrier) Send(ms []underlay.Message) error {
 		}
 	}
 	return nil
-}
-
-func BenchmarkForward(b *testing.B) {
-	for _, bench := range []struct {
-		name    string
-		n, size int
-	}{
-		{"45x1444", 45, 1444},
-		{"64x64", 64, 64},
-		{"1x64", 1, 64},
-	} {
-		b.Run(bench.name, func(b *testing.B) {
-			s := newScript()
-			r, c := scripted(b, 2, Limits{}, s)
-			ab, _ := c[0].circuitTo(c[1])
-			forward := direct(b, r, c[0], []underlay.Message{fullMessage(c[0], ab, bench.n, bench.size)}, []wire.CircuitID{ab})
-			b.ReportAllocs()
-			b.SetBytes(int64(bench.n * bench.size))
-			begin := time.Now()
-			for b.Loop() {
-				forward()
-			}
-			b.ReportMetric(float64(time.Since(begin).Nanoseconds())/float64(b.N*bench.n), "ns/datagram")
-		})
-	}
 }

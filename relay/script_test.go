@@ -95,12 +95,18 @@ func (s *script) next(tb testing.TB) underlay.Message {
 // give has the relay receive these messages at once.
 func (s *script) give(ms ...underlay.Message) { s.in <- ms }
 
-// A client is a member on a script.
+// A line is how a client's messages come to a relay and back.
+type line interface {
+	give(...underlay.Message)
+	next(testing.TB) underlay.Message
+}
+
+// A client is a member on a line.
 type client struct {
 	tb     testing.TB
 	key    wire.PrivateKey
-	at     *script
-	addr   netip.AddrPort
+	at     line
+	addr   netip.AddrPort // of the client; on a socket, of the relay
 	sealer *wire.Sealer
 	opener *wire.Opener
 }

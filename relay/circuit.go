@@ -17,7 +17,7 @@ import (
 type circuit struct {
 	ends [2]end
 
-	used atomic.Int64 // when something was last forwarded by it, in Unix seconds
+	used atomic.Int64 // when something was last forwarded by it, in seconds since Relay.epoch
 }
 
 // An end is a circuit as one member has it. All but the limiter's inside stays as it was made.
@@ -82,6 +82,7 @@ func (r *Relay) open(a, b *member) (wire.CircuitID, wire.CircuitStatus) {
 	k := a.circuits[b]
 	if k == nil {
 		if max(len(a.circuits), len(b.circuits)) >= r.limits.Circuits {
+			r.log.Debug("too many circuits", "by", a.label(), "to", b.label(), "limit", r.limits.Circuits)
 			return 0, wire.CircuitLimit
 		}
 		k = new(circuit)
@@ -90,9 +91,10 @@ func (r *Relay) open(a, b *member) (wire.CircuitID, wire.CircuitStatus) {
 			e.circuit, e.member, e.other = k, m, &k.ends[1-i]
 			e.challenges = rate.NewLimiter(rate.Every(challengeEvery), 1)
 		}
-		k.touch(time.Now())
+		k.touch(r.seconds(time.Now()))
 		r.circuits.add(k)
 		a.circuits[b], b.circuits[a] = k, k
+		r.log.Debug("circuit opened", "by", a.label(), "to", b.label())
 	}
 	mine, theirs := k.endOf(a), k.endOf(b)
 	b.remote.Send(wire.CircuitOffered{Circuit: theirs.id, Remote: a.record()})
@@ -102,10 +104,13 @@ func (r *Relay) open(a, b *member) (wire.CircuitID, wire.CircuitStatus) {
 // challengeEvery is the least time between two challenges about one end of a circuit.
 const challengeEvery = 100 * time.Millisecond
 
+// seconds is the time since the relay was made. No clock that is set changes it.
+func (r *Relay) seconds(now time.Time) int64 { return int64(now.Sub(r.epoch) / time.Second) }
+
 // touch notes that the circuit is used. Forwarders call it for every run, so it writes once a second.
-func (k *circuit) touch(now time.Time) {
-	if t := now.Unix(); k.used.Load() != t {
-		k.used.Store(t)
+func (k *circuit) touch(seconds int64) {
+	if k.used.Load() != seconds {
+		k.used.Store(seconds)
 	}
 }
 
@@ -127,6 +132,7 @@ func (r *Relay) drop(k *circuit) {
 	r.circuits.remove(k)
 	delete(a.member.circuits, b.member)
 	delete(b.member.circuits, a.member)
+	r.log.Debug("circuit closed", "of", a.member.label(), "and", b.member.label())
 	for _, e := range []*end{a, b} {
 		e.member.remote.Send(wire.CloseCircuit{Circuit: e.id})
 	}
@@ -175,7 +181,7 @@ func (r *Relay) sweep(now time.Time) {
 		}
 		gone := !m.online()
 		for _, k := range m.circuits {
-			if gone || now.Unix()-k.used.Load() >= int64(circuitIdle/time.Second) {
+			if gone || r.seconds(now)-k.used.Load() >= int64(circuitIdle/time.Second) {
 				r.drop(k)
 			}
 		}

@@ -103,6 +103,14 @@ func (d *directory) find(q wire.Lookup) *member {
 	return nil
 }
 
+// label names the member for people.
+func (m *member) label() string {
+	if m.Name != "" {
+		return m.Name
+	}
+	return m.PublicKey.String()
+}
+
 // record is what the directory tells of m.
 func (m *member) record() wire.Member {
 	r := wire.Member{Key: m.PublicKey, Name: m.Name, Prefixes: m.AllowedIPs}

@@ -126,7 +126,7 @@ func (f *forwarder) forward(id wire.CircuitID, m underlay.Message, now time.Time
 	}
 	m.Addr = addr
 	f.queue(carrier, m)
-	e.circuit.touch(now)
+	e.circuit.touch(f.relay.seconds(now))
 	c.datagrams.Add(segments(m))
 	c.bytes.Add(uint64(len(m.Buf)))
 }
@@ -200,7 +200,7 @@ func (s *strangers) allow(a netip.Addr, now time.Time) bool {
 	return s.limits[maphash.Comparable(s.seed, a)%strangerLimits].AllowN(now, 1)
 }
 
-// counters count datagrams, but bytes.
+// counters count datagrams, but bytes and, in unsent, the calls of a carrier's Send that failed in part.
 type counters struct {
 	datagrams, bytes        atomic.Uint64
 	unknown, moved, offline atomic.Uint64
@@ -213,7 +213,10 @@ type Stats struct {
 
 	Datagrams, Bytes uint64 // forwarded
 
-	Drops map[string]uint64 // datagrams not forwarded, by reason; reasons that have not occurred are left out
+	// Datagrams not forwarded, by reason: "unknown_circuit", "moved" (not from the sender's address),
+	// "offline" (the other end), "limit"; and "send", how often a carrier could not send all it was given. Reasons that
+	// have not occurred are left out.
+	Drops map[string]uint64
 }
 
 // Stats returns the relay's counters as they are now.

@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"sync"
+	"time"
 
 	"github.com/adit-overlay/adit/engine"
 	"github.com/adit-overlay/adit/underlay"
@@ -58,6 +59,7 @@ type Relay struct {
 	circuits  circuits
 	limits    Limits
 	counters  counters
+	epoch     time.Time // when it was made
 
 	mu sync.Mutex // held while circuits are opened and closed
 
@@ -68,7 +70,7 @@ type Relay struct {
 
 // New returns a relay that has no carrier yet.
 func New(cfg Config) (*Relay, error) {
-	r := &Relay{log: cfg.Logger, limits: cfg.Limits, done: make(chan struct{})}
+	r := &Relay{log: cfg.Logger, limits: cfg.Limits, epoch: time.Now(), done: make(chan struct{})}
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
 	}

@@ -39,6 +39,10 @@ func (r *Remote) activate(s *session, p path, now time.Time) {
 	r.retire(r.keys.previous)
 	r.keys.previous, r.keys.previousUntil = r.current.Load(), now.Add(wire.KeepPrevious)
 	first := r.keys.previous == nil
+	if have := r.path.Load(); !first && have != nil && *have != p {
+		// A new place, or a second process with the same key: that one shows by going back and forth.
+		r.engine.log.Info("path", "remote", r.label(), "was", have.String(), "now", p.String())
+	}
 	r.setPath(p)
 	// What waited for the session goes out before anything the device's reader sends by it.
 	flushed := r.flushHeld(s, now)

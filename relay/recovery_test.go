@@ -1,10 +1,14 @@
 package relay
 
 import (
+	"bytes"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/adit-overlay/adit/underlay"
@@ -217,9 +221,11 @@ func TestAMemberThatRestartsIsReachedAtOnce(t *testing.T) {
 	})
 }
 
-// Two processes with one key: the one that came last is the member, and nothing breaks.
+// Two processes with one key: the one that came last is the member, nothing breaks, and the log shows it.
 func TestOfTwoProcessesWithOneKeyTheNewerWins(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, l *lab) {
+		var log bytes.Buffer
+		l.cfg.Engine.Logger = slog.New(slog.NewTextHandler(&log, nil))
 		a, b := l.plan("a"), l.plan("b")
 		l.net.SetDefault(underlay.Link{Delay: hop})
 		l.start()
@@ -240,6 +246,10 @@ func TestOfTwoProcessesWithOneKeyTheNewerWins(t *testing.T) {
 		b.wants()
 		if s := l.relay.Stats(); s.Online != 2 || s.Circuits != 1 {
 			t.Errorf("%d members and %d circuits", s.Online, s.Circuits)
+		}
+		synctest.Wait()
+		if want := fmt.Sprintf("msg=path remote=b was=%v now=%v", b.addr, twin.addr); !strings.Contains(log.String(), want) {
+			t.Errorf("not logged: %s; the log is\n%s", want, &log)
 		}
 		// With the newer gone, the older is the member again, as soon as it finds its session forgotten.
 		twin.stop()

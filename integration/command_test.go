@@ -162,12 +162,7 @@ func TestNothingIsLeft(t *testing.T) {
 				}
 			}
 			c.end(t, p)
-			// The kernel removes the device of a killed process when it gets to it.
-			for start := time.Now(); network(h) != before; time.Sleep(10 * time.Millisecond) {
-				if time.Since(start) > soon {
-					t.Fatalf("the network of the host was\n%s\nand is\n%s", before, network(h))
-				}
-			}
+			wantNetwork(t, h, before)
 		})
 	}
 }
@@ -184,6 +179,17 @@ func network(h *lab.Host) string {
 		}
 	}
 	return b.String()
+}
+
+// wantNetwork waits for the network of h to be as it was: the kernel removes the device of a killed process
+// when it gets to it.
+func wantNetwork(t *testing.T, h *lab.Host, before string) {
+	t.Helper()
+	for start := time.Now(); network(h) != before; time.Sleep(10 * time.Millisecond) {
+		if time.Since(start) > soon {
+			t.Fatalf("the network of the host was\n%s\nand is\n%s", before, network(h))
+		}
+	}
 }
 
 // wantExit waits for the end of a program, and wants it to exit with code.

@@ -58,8 +58,10 @@ func TestAllTrafficThroughAnotherPeer(t *testing.T) {
 	// The rest of the overlay is there, by the relay, which the default route must not cover.
 	from.awaitConversation(t, other.addr("IPv4"), soon)
 
+	p.kill()
+	p.again()
+	p.ready()
+	from.awaitConversation(t, "198.51.100.9", soon)
 	p.end(t, 0)
-	if after := network(laptopHost); after != before {
-		t.Errorf("the network of the host was\n%s\nand is\n%s", before, after)
-	}
+	wantNetwork(t, laptopHost, before)
 }

@@ -139,7 +139,7 @@ func (p *Peer) populate(ctx context.Context) error {
 	}
 	for i, r := range p.cfg.Relays {
 		_, err := p.engine.AddRemote(engine.RemoteConfig{
-			PublicKey: r.PublicKey, PresharedKey: p.cfg.PresharedKey, Endpoint: r.Endpoint, Relay: true,
+			PublicKey: r.PublicKey, PresharedKey: r.PresharedKey, Endpoint: r.Endpoint, Relay: true,
 		})
 		if err != nil {
 			return fmt.Errorf("Relays[%d]: %w", i, err)

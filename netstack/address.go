@@ -61,9 +61,10 @@ func (a endpointAddr) local() (protocol tcpip.NetworkProtocolNumber, bind tcpip.
 	ip := a.addrPort.Addr()
 	bind.Port = a.addrPort.Port()
 	if !a.wildcard() {
-		// The two interfaces have the same addresses, and a bound one is the one that sends.
-		bind.NIC, bind.Addr = trustedNIC, addressOf(ip)
-		return protocolOf(ip), bind, true
+		// Both interfaces of the family have the address, and a bound one is the one that sends.
+		protocol = protocolOf(ip)
+		bind.NIC, bind.Addr = trustedNIC(protocol), addressOf(ip)
+		return protocol, bind, true
 	}
 	if a.family == '4' || ip.Is4() {
 		return header.IPv4ProtocolNumber, bind, false

@@ -138,7 +138,7 @@ func (f *forwards) reopen(d datagram) {
 // find returns the TCP endpoint of a connection, or nil.
 func (f *forwards) find(id stack.TransportEndpointID) *tcp.Endpoint {
 	protocol := protocolOf(addrOf(id.LocalAddress))
-	ep, _ := f.ip.g.FindTransportEndpoint(protocol, tcp.ProtocolNumber, id, trustedNIC).(*tcp.Endpoint)
+	ep, _ := f.ip.g.FindTransportEndpoint(protocol, tcp.ProtocolNumber, id, trustedNIC(protocol)).(*tcp.Endpoint)
 	return ep
 }
 

@@ -87,7 +87,8 @@ func (f *forwards) answerEcho(from, to netip.Addr, message []byte) bool {
 	sum = ^checksum.Checksum(message, sum)
 	message[2], message[3] = byte(sum>>8), byte(sum)
 
-	r, terr := f.ip.g.FindRoute(trustedNIC, addressOf(from), addressOf(to), protocolOf(to), false)
+	protocol := protocolOf(to)
+	r, terr := f.ip.g.FindRoute(trustedNIC(protocol), addressOf(from), addressOf(to), protocol, false)
 	if terr != nil {
 		return false
 	}

@@ -17,23 +17,24 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// ipStack is one instance of gVisor's stack with its two interfaces. A Stack has one for its own
+// ipStack is one instance of gVisor's stack with its interfaces. A Stack has one for its own
 // addresses, and a second one for advertised networks if there are any: in one alone a
 // listener on all own addresses would take connections meant for the host's network, and
 // what is forwarded could be mistaken for what is not.
 type ipStack struct {
-	g                  *stack.Stack
-	trusted, verifying *link
+	g      *stack.Stack
+	v4, v6 links
 }
 
 // newIPStack returns a stack that has the given addresses, or without any takes every address for its own.
 func newIPStack(cfg Config, addresses []netip.Addr, send func(*stack.PacketBuffer) bool) (*ipStack, error) {
-	v4, v6 := len(addresses) == 0, len(addresses) == 0
-	for _, a := range addresses {
-		v4 = v4 || a.Is4()
-		v6 = v6 || a.Is6()
+	newLinks := func(ipHeader int) links {
+		mtu, size := uint32(cfg.MTU), gsoMaxSize(cfg.MTU, cfg.GSOMaxSegments, ipHeader)
+		return links{
+			trusted:   &link{mtu: mtu, gsoMaxSize: size, send: send, rxOffload: true},
+			verifying: &link{mtu: mtu, gsoMaxSize: size, send: send},
+		}
 	}
-	size := gsoMaxSize(cfg.MTU, cfg.GSOMaxSegments, v4, v6)
 	s := &ipStack{
 		g: stack.New(stack.Options{
 			NetworkProtocols: []stack.NetworkProtocolFactory{ipv4.NewProtocol, ipv6.NewProtocol},
@@ -42,8 +43,8 @@ func newIPStack(cfg Config, addresses []netip.Addr, send func(*stack.PacketBuffe
 			},
 			Clock: cfg.clock,
 		}),
-		trusted:   &link{mtu: uint32(cfg.MTU), gsoMaxSize: size, send: send, rxOffload: true},
-		verifying: &link{mtu: uint32(cfg.MTU), gsoMaxSize: size, send: send},
+		v4: newLinks(header.IPv4MinimumSize),
+		v6: newLinks(header.IPv6MinimumSize),
 	}
 	if err := s.configure(addresses); err != nil {
 		s.close()
@@ -64,15 +65,22 @@ func (s *ipStack) configure(addresses []netip.Addr) error {
 	s.g.SetICMPBurst(1000)
 
 	for _, nic := range []struct {
-		id tcpip.NICID
-		l  *link
-	}{{trustedNIC, s.trusted}, {verifyingNIC, s.verifying}} {
+		id       tcpip.NICID
+		l        *link
+		protocol tcpip.NetworkProtocolNumber
+	}{
+		{trustedNIC4, s.v4.trusted, header.IPv4ProtocolNumber}, {verifyingNIC4, s.v4.verifying, header.IPv4ProtocolNumber},
+		{trustedNIC6, s.v6.trusted, header.IPv6ProtocolNumber}, {verifyingNIC6, s.v6.verifying, header.IPv6ProtocolNumber},
+	} {
 		if err := s.g.CreateNIC(nic.id, nic.l); err != nil {
 			return fmt.Errorf("netstack: create interface: %v", err)
 		}
 		for _, a := range addresses {
+			if protocolOf(a) != nic.protocol {
+				continue
+			}
 			address := tcpip.ProtocolAddress{
-				Protocol:          protocolOf(a),
+				Protocol:          nic.protocol,
 				AddressWithPrefix: addressOf(a).WithPrefix(),
 			}
 			if err := s.g.AddProtocolAddress(nic.id, address, stack.AddressProperties{}); err != nil {
@@ -91,10 +99,10 @@ func (s *ipStack) configure(addresses []netip.Addr) error {
 	}
 	// Routes of one prefix length are tried in this order, if the interface is not given.
 	s.g.SetRouteTable([]tcpip.Route{
-		{Destination: header.IPv4EmptySubnet, NIC: trustedNIC},
-		{Destination: header.IPv4EmptySubnet, NIC: verifyingNIC},
-		{Destination: header.IPv6EmptySubnet, NIC: trustedNIC},
-		{Destination: header.IPv6EmptySubnet, NIC: verifyingNIC},
+		{Destination: header.IPv4EmptySubnet, NIC: trustedNIC4},
+		{Destination: header.IPv4EmptySubnet, NIC: verifyingNIC4},
+		{Destination: header.IPv6EmptySubnet, NIC: trustedNIC6},
+		{Destination: header.IPv6EmptySubnet, NIC: verifyingNIC6},
 	})
 	return nil
 }
@@ -125,10 +133,14 @@ func tcpOptions() []tcpip.SettableTransportProtocolOption {
 
 // deliver hands a received packet to the stack by the right interface.
 func (s *ipStack) deliver(pkt *stack.PacketBuffer, verify bool) {
+	l := &s.v4
+	if pkt.NetworkProtocolNumber == header.IPv6ProtocolNumber {
+		l = &s.v6
+	}
 	if verify {
-		s.verifying.inject(pkt)
+		l.verifying.inject(pkt)
 	} else {
-		s.trusted.inject(pkt)
+		l.trusted.inject(pkt)
 	}
 }
 

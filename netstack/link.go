@@ -13,10 +13,28 @@ import (
 // So the device has two interfaces with the same addresses: packets whose checksum is partial, or was
 // verified before, enter by one, all others and all fragments by the other. Both send into
 // the same queue; the route table names the trusted one first.
+//
+// The size of super-packets is one of the interface too, and the segments of IPv6 are shorter than those
+// of IPv4: so there are two for each.
 const (
-	trustedNIC   tcpip.NICID = 1
-	verifyingNIC tcpip.NICID = 2
+	trustedNIC4 tcpip.NICID = 1 + iota
+	verifyingNIC4
+	trustedNIC6
+	verifyingNIC6
 )
+
+// trustedNIC returns the interface from which packets of the protocol are sent.
+func trustedNIC(protocol tcpip.NetworkProtocolNumber) tcpip.NICID {
+	if protocol == header.IPv4ProtocolNumber {
+		return trustedNIC4
+	}
+	return trustedNIC6
+}
+
+// links are the interfaces for one of the two IP versions.
+type links struct {
+	trusted, verifying *link
+}
 
 // link is a link endpoint of gVisor that hands outgoing packets to a function.
 type link struct {
@@ -24,6 +42,7 @@ type link struct {
 	gsoMaxSize uint32
 	rxOffload  bool
 	send       func(*stack.PacketBuffer) bool
+
 	dispatcher atomic.Pointer[stack.NetworkDispatcher]
 }
 
@@ -76,22 +95,13 @@ func (l *link) SetOnCloseAction(func())                 {}
 func (l *link) GSOMaxSize() uint32                      { return l.gsoMaxSize }
 func (l *link) SupportedGSO() stack.SupportedGSO        { return stack.HostGSOSupported }
 
-// gsoMaxSize returns the super-packet size to announce so that a full one is a whole number of
-// segments. gVisor takes the size less the largest headers there can be, less one, for payload;
-// and it keeps 40 bytes of each segment for TCP options. With both address
-// families the segments of IPv4 are kept whole and the last of IPv6 is a short one. There are never
-// more than maxSegments.
-func gsoMaxSize(mtu, maxSegments int, v4, v6 bool) uint32 {
+// gsoMaxSize returns the super-packet size to announce so that a full one is maxSegments whole segments, or
+// as many as there is room for. gVisor takes the size less the largest headers there can be, less
+// one, for payload; and it keeps 40 bytes of each segment for TCP options.
+func gsoMaxSize(mtu, maxSegments, ipHeader int) uint32 {
 	const taken, options = header.TCPTotalHeaderMaximumSize + 1, 40
-	mss4, mss6 := mtu-20-20-options, mtu-40-20-options
-	mss, segments := mss4, maxSegments
-	switch {
-	case v4 && v6:
-		segments = max(1, maxSegments*mss6/mss4)
-	case v6:
-		mss = mss6
-	}
-	segments = max(1, min(segments, (maxSuperPacket-taken)/mss))
+	mss := mtu - ipHeader - header.TCPMinimumSize - options
+	segments := max(1, min(maxSegments, (maxSuperPacket-taken)/mss))
 	return uint32(segments*mss + taken)
 }
 

@@ -11,13 +11,13 @@ const loopSlots = 256
 // loopback turns packets for this peer's own addresses back into the stack. It does so on a
 // goroutine of its own: the stack sends with locks held that receiving takes.
 type loopback struct {
-	in      *link
+	in      *ipStack
 	packets chan *stack.PacketBuffer
 	over    chan struct{}
 	ended   sync.WaitGroup
 }
 
-func newLoopback(in *link) *loopback {
+func newLoopback(in *ipStack) *loopback {
 	l := &loopback{
 		in:      in,
 		packets: make(chan *stack.PacketBuffer, loopSlots),
@@ -48,7 +48,7 @@ func (l *loopback) turnBack() {
 			back := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: pkt.ToBuffer()})
 			back.NetworkProtocolNumber = pkt.NetworkProtocolNumber
 			pkt.DecRef()
-			l.in.inject(back)
+			l.in.deliver(back, false)
 			back.DecRef()
 		}
 	}

@@ -69,7 +69,7 @@ func New(cfg Config) (*Stack, error) {
 	if s.ip, err = newIPStack(cfg, addresses, s.send); err != nil {
 		return nil, err
 	}
-	s.loop = newLoopback(s.ip.trusted)
+	s.loop = newLoopback(s.ip)
 	if len(cfg.Advertise) > 0 {
 		if s.forwards, err = newForwards(s); err != nil {
 			s.Close()

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand"
 	"net"
@@ -16,6 +17,7 @@ import (
 	"time"
 
 	"golang.org/x/net/nettest"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
 
 	"github.com/adit-overlay/adit/packet"
 )
@@ -76,6 +78,48 @@ func TestLongTransferArrivesWhole(t *testing.T) {
 				t.Errorf("%d super-packets, %d partial checksums", supers.Load(), partial.Load())
 			}
 		})
+	}
+}
+
+// A full super-packet is cut into segments that are all full, as many as may be: what makes it needs nothing
+// of its own for a last one that is short.
+func TestFullSuperPacketsAreWholeSegments(t *testing.T) {
+	for _, c := range []struct {
+		mtu, segments int
+		want          int // of them
+	}{
+		{0, 0, DefaultGSOMaxSegments}, {1280, 0, DefaultGSOMaxSegments}, {1400, 7, 7}, {1400, 64, 49}, {9000, 64, 7},
+		{32000, 64, 2},
+	} {
+		for _, host := range []string{addrB, addrB6} {
+			t.Run(fmt.Sprintf("MTU %d, %d segments, %s", c.mtu, c.segments, host), func(t *testing.T) {
+				set := func(cfg *Config) { cfg.MTU, cfg.GSOMaxSegments = c.mtu, c.segments }
+				most, whole := 0, false // only the pump to b touches them
+				p := newPair(t, pairOption{a: set, b: set, alter: func(toB bool, b []byte, o *packet.Offload) bool {
+					if toB && o.Super() {
+						h, err := packet.Parse(b)
+						tcp := header.TCP(b[o.Transport:])
+						if err != nil || h.Transport != o.Transport || !tcp.ParsedOptions().TS {
+							t.Errorf("no segment with timestamps: %v, %+v", err, o)
+						}
+						payload := len(b) - o.Header
+						switch n := (payload + o.Segment - 1) / o.Segment; {
+						case n > most:
+							most, whole = n, payload%o.Segment == 0
+						case n == most && payload%o.Segment == 0:
+							whole = true // a shorter one may be the end of a write
+						}
+					}
+					return true
+				}})
+				near, far := join(t, p, host)
+				transfer(t, near, far, 8<<20)
+				p.stop()
+				if most != c.want || !whole {
+					t.Errorf("the largest have %d segments, want %d; whole: %v", most, c.want, whole)
+				}
+			})
+		}
 	}
 }
 

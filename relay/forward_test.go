@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/adit-overlay/adit/engine"
@@ -154,6 +155,49 @@ func TestMembersOnDifferentCarriersReachEachOther(t *testing.T) {
 	}
 }
 
+// Carriers forward to each other at the same time, while circuits come and go. The race detector watches.
+func TestCarriersForwardAtOnce(t *testing.T) {
+	s := [2]*script{newScript(), newScript()}
+	r, c := scripted(t, 4, Limits{BytesPerSecond: 1 << 30}, s[0], s[1])
+	ab, ba := c[0].circuitTo(c[1])
+	const messages, churn = 500, 50
+	other := c[3].key.Public()
+	var openings [][]byte
+	for range churn {
+		openings = append(openings, c[2].seal(wire.OpenCircuit{Remote: other}))
+	}
+	var wg sync.WaitGroup
+	for i, id := range []wire.CircuitID{ab, ba} {
+		wg.Go(func() {
+			for n := range messages {
+				s[i].give(fullMessage(c[i], id, 3, 100))
+				if i == 0 && n%(messages/churn) == 0 {
+					s[0].give(c[2].message(openings[n/(messages/churn)]))
+					r.mu.Lock()
+					for _, k := range r.directory.byKey[other].circuits {
+						r.drop(k)
+					}
+					r.mu.Unlock()
+				}
+			}
+		})
+	}
+	forwarded := [2]int{}
+	for i := range s {
+		wg.Go(func() {
+			for forwarded[i] < 3*messages {
+				if m := s[i].next(t); wire.KindOf(m.Buf[:m.Seg]) == wire.KindCircuit {
+					forwarded[i] += int(segments(m))
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if got := r.Stats().Datagrams; got != 2*3*messages {
+		t.Errorf("%d datagrams forwarded, want %d", got, 2*3*messages)
+	}
+}
+
 // What a limit leaves of a message is forwarded.
 func TestTheLimitOfBytesCutsAMessage(t *testing.T) {
 	s := newScript()
@@ -251,7 +295,7 @@ func direct(tb testing.TB, r *Relay, c *client, ms []underlay.Message, ids []wir
 
 func TestForwardingAllocatesNothing(t *testing.T) {
 	s := newScript()
-	r, c := scripted(t, 3, Limits{BytesPerSecond: 1 << 40}, s)
+	r, c := scripted(t, 3, Limits{BytesPerSecond: 1 << 30}, s)
 	ab, _ := c[0].circuitTo(c[1])
 	ac, _ := c[0].circuitTo(c[2])
 	ms := []underlay.Message{fullMessage(c[0], ab, 45, 1444), fullMessage(c[0], ac, 64, 64), fullMessage(c[0], ab, 1, 64)}

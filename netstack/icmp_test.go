@@ -1,11 +1,14 @@
 package netstack
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -69,9 +72,10 @@ func TestUnreachableEndsDialAtOnce(t *testing.T) {
 		{"no route to the host", addrB, "10.9.0.1", 1, syscall.EHOSTUNREACH},
 		{"forbidden", addrB, "10.9.0.1", 13, syscall.EHOSTUNREACH},
 		{"IPv6, no route", addrB6, "fd00:9::1", 0, syscall.ENETUNREACH},
-		{"IPv6, forbidden", addrB6, "fd00:9::1", 1, syscall.ENETUNREACH},
-		{"IPv6, address unreachable", addrB6, "fd00:9::1", 3, syscall.ENETUNREACH},
-		{"IPv6, reject route", addrB6, "fd00:9::1", 6, syscall.ENETUNREACH},
+		{"IPv6, forbidden", addrB6, "fd00:9::1", 1, syscall.EHOSTUNREACH},
+		{"IPv6, address unreachable", addrB6, "fd00:9::1", 3, syscall.EHOSTUNREACH},
+		{"IPv6, port unreachable", addrB6, "fd00:9::1", 4, syscall.ECONNREFUSED},
+		{"IPv6, reject route", addrB6, "fd00:9::1", 6, syscall.EHOSTUNREACH},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s, err := New(Config{Addresses: []netip.Prefix{
@@ -92,6 +96,70 @@ func TestUnreachableEndsDialAtOnce(t *testing.T) {
 			}
 			if s.Stats().BadICMP != 0 {
 				t.Error("the message was counted as bad")
+			}
+		})
+	}
+}
+
+// tooBig returns the ICMP error of a router at from that b was longer than its MTU.
+func tooBig(from netip.Addr, b []byte, mtu uint16) []byte {
+	out := unreachable(from, b, byte(header.ICMPv4FragmentationNeeded))
+	if from.Is4() {
+		m := out[20:]
+		binary.BigEndian.PutUint16(m[6:], mtu)
+		binary.BigEndian.PutUint16(m[2:], 0)
+		binary.BigEndian.PutUint16(m[2:], ^checksum.Checksum(m, 0))
+		return out
+	}
+	m := out[40:]
+	m[0], m[1] = byte(header.ICMPv6PacketTooBig), 0
+	binary.BigEndian.PutUint16(m[6:], mtu)
+	binary.BigEndian.PutUint16(m[2:], 0)
+	sum := header.PseudoHeaderChecksum(header.ICMPv6ProtocolNumber, addressOf(from), header.IPv6(b).SourceAddress(), uint16(len(m)))
+	binary.BigEndian.PutUint16(m[2:], ^checksum.Checksum(m, sum))
+	return out
+}
+
+func TestPathMTUIsBelievedWithinReason(t *testing.T) {
+	const headers4, headers6 = 20 + 20 + 40, 40 + 20 + 40 // with room for TCP options
+	for _, c := range []struct {
+		host     string
+		mtu      uint16
+		believed bool
+		want     int // segment size
+	}{
+		{addrB, 1300, true, 1300 - headers4},
+		{addrB, 552, true, 552 - headers4},
+		{addrB, 551, false, DefaultMTU - headers4},
+		{addrB, 68, false, DefaultMTU - headers4},
+		{addrB, 0, false, DefaultMTU - headers4},
+		{addrB6, 1300, true, 1300 - headers6},
+		{addrB6, 1280, true, 1280 - headers6},
+		{addrB6, 1279, false, DefaultMTU - headers6},
+		{addrB6, 0, false, DefaultMTU - headers6},
+	} {
+		t.Run(fmt.Sprint(c.host, " ", c.mtu), func(t *testing.T) {
+			var size atomic.Int64
+			var last atomic.Pointer[[]byte]
+			p := newPair(t, pairOption{alter: func(toB bool, b []byte, o *packet.Offload) bool {
+				if toB {
+					b = bytes.Clone(b)
+					last.Store(&b)
+					size.Store(max(size.Load(), int64(o.Segment)))
+				}
+				return true
+			}})
+			near, far := join(t, p, c.host)
+			message := tooBig(netip.MustParseAddr(c.host), *last.Load(), c.mtu)
+			if err := deliver(t, p.a, message, packet.Offload{}); (err == nil) != c.believed {
+				t.Errorf("taken with %v", err)
+			}
+			transfer(t, near, far, 1<<20)
+			if got := int(size.Load()); got != c.want {
+				t.Errorf("segments of %d bytes, want %d", got, c.want)
+			}
+			if got := p.a.Stats(); got.BadICMP != 0 {
+				t.Errorf("%d messages counted as bad", got.BadICMP)
 			}
 		})
 	}

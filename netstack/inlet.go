@@ -84,7 +84,14 @@ func (in *inlet) Deliver(n int, o packet.Offload) error {
 		}
 		ip = s.forwards.ip
 	}
-	d.widenUnreachable()
+	if d.understatesMTU() {
+		s.stats.malformed.Add(1)
+		return errMalformed
+	}
+	if offending := d.unreachable(); offending != nil {
+		ip.unreachable(offending)
+		return nil
+	}
 
 	pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithView(in.give(n))})
 	pkt.NetworkProtocolNumber = protocolOf(d.dst)
@@ -152,23 +159,4 @@ func (d *datagram) isSYN() bool {
 	t := d.payload()
 	return d.plain && d.protocol == uint8(header.TCPProtocolNumber) && len(t) >= header.TCPMinimumSize &&
 		t[13]&(uint8(header.TCPFlagSyn|header.TCPFlagAck|header.TCPFlagRst)) == uint8(header.TCPFlagSyn)
-}
-
-// widenUnreachable changes an ICMPv6 Destination Unreachable whose code the stack ignores (all but 0, no
-// route, and 4, port unreachable; RFC 4443, section 3.1) to code 0, so that a dial it
-// concerns fails at once. The checksum is brought up to date as RFC 1624 says: a wrong one stays wrong.
-func (d *datagram) widenUnreachable() {
-	m := d.payload()
-	if !d.plain || d.protocol != uint8(header.ICMPv6ProtocolNumber) || len(m) < header.ICMPv6MinimumSize {
-		return
-	}
-	if header.ICMPv6Type(m[0]) != header.ICMPv6DstUnreachable ||
-		m[1] == byte(header.ICMPv6NetworkUnreachable) || m[1] == byte(header.ICMPv6PortUnreachable) {
-		return
-	}
-	sum := uint32(^binary.BigEndian.Uint16(m[2:])) + uint32(^uint16(m[1]))
-	m[1] = byte(header.ICMPv6NetworkUnreachable)
-	sum = sum&0xffff + sum>>16
-	sum = sum&0xffff + sum>>16
-	binary.BigEndian.PutUint16(m[2:], ^uint16(sum))
 }

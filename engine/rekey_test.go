@@ -211,6 +211,8 @@ func TestNoCounterIsSealedUnderTwice(t *testing.T) {
 			time.Sleep(150 * time.Millisecond)
 		}
 		wg.Wait()
+		mu.Lock()
+		defer mu.Unlock()
 		for n, times := range seen {
 			if times > 1 {
 				t.Fatalf("%v: sealed %d times", n, times)

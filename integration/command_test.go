@@ -5,6 +5,7 @@ package integration
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/url"
 	"os/exec"
@@ -12,6 +13,9 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/adit-overlay/adit/integration/lab"
 )
@@ -152,10 +156,10 @@ func TestNothingIsLeft(t *testing.T) {
 			o := newOverlay(t)
 			h := o.Host("host", lab.On(o.Switch("public"), "203.0.113.1/24", "2001:db8::1/64"))
 			m, far := o.member("peer"), o.member("far")
-			before := network(h)
+			before := network(t, h)
 			p := o.tun(h, m, `listen: ":5040"`, knows(entry(far, "", "192.168.9.0/24")))
 			p.ready()
-			during := network(h)
+			during := network(t, h)
 			for _, want := range []string{"adit0", "10.9.0.2", "fd00:9::2", "192.168.9.0/24"} {
 				if !strings.Contains(during, want) {
 					t.Errorf("%s is not to be seen while the peer is up:\n%s", want, during)
@@ -167,16 +171,43 @@ func TestNothingIsLeft(t *testing.T) {
 	}
 }
 
-// network is a host's interfaces, addresses, routes and rules.
-func network(h *lab.Host) string {
+// network is a host's interfaces, addresses, routes and rules, but for what the kernel makes of link-local addresses
+// at its leisure.
+func network(t *testing.T, h *lab.Host) string {
+	t.Helper()
 	var b strings.Builder
-	for _, args := range []string{"-oneline link", "-oneline address", "route show table all", "-6 route show table all", "rule", "-6 rule"} {
-		for line := range strings.Lines(h.Run("ip", strings.Fields(args)...)) {
-			// Lifetimes run, and a neighbour discovery of the lab's own may come and go.
-			if !strings.Contains(line, "expires") {
-				b.WriteString(line)
+	var errs []error
+	h.Do(func() {
+		links, err := netlink.LinkList()
+		errs = append(errs, err)
+		for _, l := range links {
+			fmt.Fprintln(&b, "link", l.Attrs().Name, l.Attrs().Flags, l.Attrs().MTU)
+		}
+		addrs, err := netlink.AddrList(nil, netlink.FAMILY_ALL)
+		errs = append(errs, err)
+		for _, a := range addrs {
+			if !a.IP.IsLinkLocalUnicast() {
+				fmt.Fprintln(&b, "address", a.IPNet, "link", a.LinkIndex)
 			}
 		}
+		routes, err := netlink.RouteListFiltered(netlink.FAMILY_ALL, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
+		errs = append(errs, err)
+		for _, r := range routes {
+			if r.Table == unix.RT_TABLE_LOCAL {
+				continue // follows the addresses, sooner or later
+			}
+			if r.Dst == nil || !r.Dst.IP.IsLinkLocalUnicast() && !r.Dst.IP.IsMulticast() {
+				fmt.Fprintln(&b, "route", r)
+			}
+		}
+		rules, err := netlink.RuleList(netlink.FAMILY_ALL)
+		errs = append(errs, err)
+		for _, r := range rules {
+			fmt.Fprintln(&b, "rule", r)
+		}
+	})
+	if err := errors.Join(errs...); err != nil {
+		t.Fatal(err)
 	}
 	return b.String()
 }
@@ -185,9 +216,9 @@ func network(h *lab.Host) string {
 // when it gets to it.
 func wantNetwork(t *testing.T, h *lab.Host, before string) {
 	t.Helper()
-	for start := time.Now(); network(h) != before; time.Sleep(10 * time.Millisecond) {
+	for start := time.Now(); network(t, h) != before; time.Sleep(10 * time.Millisecond) {
 		if time.Since(start) > soon {
-			t.Fatalf("the network of the host was\n%s\nand is\n%s", before, network(h))
+			t.Fatalf("the network of the host was\n%s\nand is\n%s", before, network(t, h))
 		}
 	}
 }

@@ -39,7 +39,7 @@ func TestAllTrafficThroughAnotherPeer(t *testing.T) {
 	if _, err := from.whoami(short, "198.51.100.9"); err == nil {
 		t.Fatal("the site can be reached without the overlay: the test shows nothing")
 	}
-	before := network(laptopHost)
+	before := network(t, laptopHost)
 	p := o.tun(laptopHost, laptop, via, knows(
 		entry(exit, "203.0.113.5:5040", "0.0.0.0/0", "::/0"), entry(other, "")))
 	p.ready()

@@ -1,9 +1,11 @@
 package engine
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"net/netip"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -130,16 +132,33 @@ func TestStrangersAreNotAnswered(t *testing.T) {
 	})
 }
 
-// recorded are copies of the datagrams of one kind that go by.
-func (l *lab) record(kind wire.Kind) *[][]byte {
-	var all [][]byte
+// A recording holds copies of the datagrams of one kind that go by.
+type recording struct {
+	mu  sync.Mutex
+	all [][]byte
+}
+
+// record begins a recording, in place of any other.
+func (l *lab) record(kind wire.Kind) *recording {
+	r := new(recording)
 	l.net.SetTap(func(_, _ netip.AddrPort, d []byte) []byte {
 		if wire.KindOf(d) == kind {
-			all = append(all, append([]byte(nil), d...))
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			r.all = append(r.all, bytes.Clone(d))
 		}
 		return d
 	})
-	return &all
+	return r
+}
+
+// take returns what was recorded since the last call.
+func (r *recording) take() [][]byte {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	all := r.all
+	r.all = nil
+	return all
 }
 
 var attacker = netip.MustParseAddrPort("198.51.100.66:666")
@@ -152,7 +171,7 @@ func TestReplayedInitiationChangesNothing(t *testing.T) {
 		b.knows(a, "")
 		advance(time.Second)
 		before, path := b.sessionWith(a), *b.remote(a).path.Load()
-		for _, d := range *initiations {
+		for _, d := range initiations.take() {
 			l.net.Inject(attacker, b.addr, d)
 			l.net.Inject(a.addr, b.addr, d)
 		}
@@ -184,7 +203,7 @@ func TestReplayedInitiationAfterRestartTakesOverNothing(t *testing.T) {
 		advance(time.Second)
 		wantsOneSession(a, b)
 		before := b.sessionWith(a)
-		l.net.Inject(attacker, b.addr, (*initiations)[0])
+		l.net.Inject(attacker, b.addr, initiations.take()[0])
 		advance(time.Minute)
 		if b.sessionWith(a) != before {
 			t.Fatal("the session was taken over")
@@ -262,7 +281,7 @@ func TestNoticesOnlyPrompt(t *testing.T) {
 		if got := len(b.dev.texts()); got != 1000 {
 			t.Errorf("%d of 1000 packets arrived", got)
 		}
-		if n := len(*initiations); n > 12 {
+		if n := len(initiations.take()); n > 12 {
 			t.Errorf("%d handshakes in 10 s", n)
 		}
 		wantsOneSession(a, b)

@@ -69,7 +69,7 @@ func TestRekeyIsTheInitiatorsAndDueAfterFiveMinutes(t *testing.T) {
 		b.knows(a, at(a))
 		advance(time.Second)
 		first := a.sessionWith(b)
-		*initiations = nil
+		initiations.take()
 		advance(wire.RekeyAfter - 2*time.Second)
 		if a.sessionWith(b) != first {
 			t.Fatal("new keys before their time")
@@ -78,7 +78,7 @@ func TestRekeyIsTheInitiatorsAndDueAfterFiveMinutes(t *testing.T) {
 		if a.sessionWith(b) == first {
 			t.Fatal("no new keys after five minutes")
 		}
-		if n := len(*initiations); n != 1 {
+		if n := len(initiations.take()); n != 1 {
 			t.Errorf("it took %d initiations", n)
 		}
 		wantsOneSession(a, b)
@@ -148,9 +148,7 @@ func TestReplayedDataIsDroppedUnderEveryKeyStillHeld(t *testing.T) {
 			if got := len(b.dev.texts()); got != 20 {
 				t.Fatalf("round %d: %d of 20 packets arrived", round, got)
 			}
-			copies := *data
-			*data = nil
-			for _, d := range copies {
+			for _, d := range data.take() {
 				l.net.Inject(a.addr, b.addr, d)
 				l.net.Inject(attacker, b.addr, d)
 			}
@@ -232,7 +230,7 @@ func TestForgedTruncatedAndRandomDatagramsAreDroppedAndCounted(t *testing.T) {
 		a.send(b, "the real one")
 		b.wants("the real one")
 		l.net.SetTap(nil)
-		real := (*data)[0]
+		real := data.take()[0]
 		dropped := func() (n uint64) {
 			for _, d := range b.engine.Stats().Drops {
 				n += d

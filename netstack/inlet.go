@@ -93,24 +93,34 @@ func (in *inlet) Deliver(n int, o packet.Offload) error {
 		return nil
 	}
 
-	pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithView(in.give(n))})
+	pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: in.give(n)})
 	pkt.NetworkProtocolNumber = protocolOf(d.dst)
 	ip.deliver(pkt, !d.plain || o.Checksum == packet.ChecksumComplete && !o.Super())
 	pkt.DecRef()
 	return nil
 }
 
+// headRoom is as much of a packet as its IP and TCP headers can be, without extension headers.
+const headRoom = 128
+
 // give hands over the first n bytes of the lent view. The stack accounts a packet by its bytes, not
 // by the memory behind it, so that a short packet must not keep a long view alive: it is
 // copied, and the view is lent again.
-func (in *inlet) give(n int) *buffer.View {
-	if 2*n < in.view.Size() {
-		return buffer.NewViewWithData(in.view.AsSlice()[:n])
+//
+// Of other packets the headers are copied. The stack looks at them while it holds them twice, and before that makes
+// a copy of the whole view they are in, which had better not be that of the payload.
+func (in *inlet) give(n int) buffer.Buffer {
+	b := in.view.AsSlice()
+	if 2*n < len(b) || n <= headRoom {
+		return buffer.MakeWithData(b[:n])
 	}
 	v := in.view
 	in.view = nil
 	v.CapLength(n)
-	return v
+	v.TrimFront(headRoom)
+	whole := buffer.MakeWithData(b[:headRoom])
+	whole.Append(v)
+	return whole
 }
 
 // A datagram is what must be known of a received packet before the stack has it.

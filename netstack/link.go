@@ -111,6 +111,16 @@ func addrOf(a tcpip.Address) netip.Addr {
 	return addr.Unmap()
 }
 
+// destination returns where a packet the stack sends is going.
+func destination(pkt *stack.PacketBuffer) netip.Addr {
+	// Network would do, but makes a new value for each packet.
+	h := pkt.NetworkHeader().Slice()
+	if pkt.NetworkProtocolNumber == header.IPv4ProtocolNumber {
+		return netip.AddrFrom4([4]byte(h[16:20]))
+	}
+	return netip.AddrFrom16([16]byte(h[24:40]))
+}
+
 // addressOf converts an address for gVisor; the invalid one becomes the empty one.
 func addressOf(a netip.Addr) tcpip.Address {
 	switch {

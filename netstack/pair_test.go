@@ -53,6 +53,7 @@ func newPair(t testing.TB, opt pairOption) *pair {
 	var pumps sync.WaitGroup
 	pump := func(from, to *Stack, toB bool) {
 		var batch packet.Batch
+		var o packet.Offload
 		in := to.Inlet()
 		for {
 			if err := from.Read(&batch); err != nil {
@@ -67,7 +68,7 @@ func newPair(t testing.TB, opt pairOption) *pair {
 				for _, piece := range pkt.Pieces {
 					b = append(b, piece...)
 				}
-				o := pkt.Offload
+				o = pkt.Offload
 				if opt.alter != nil && !opt.alter(toB, b, &o) {
 					continue
 				}

@@ -89,7 +89,7 @@ func (s *Stack) isOwn(a netip.Addr) bool {
 
 // send queues a packet for Read, or turns it back if it is for this peer itself.
 func (s *Stack) send(pkt *stack.PacketBuffer) bool {
-	if s.isOwn(addrOf(pkt.Network().DestinationAddress())) {
+	if s.isOwn(destination(pkt)) {
 		if !s.loop.put(pkt) {
 			s.stats.loopFull.Add(1)
 			return false

@@ -30,10 +30,18 @@ type tcpConn struct {
 	wq            *waiter.Queue
 	local, remote *net.TCPAddr
 
-	reads, writes waitPoint
-	closing       sync.Once
-	closed        chan struct{}
+	reads   waitPoint
+	into    tcpip.SliceWriter // what Read fills; held by who has the turn, as the next two are
+	drained int               // read since the stack was told so
+	writes  waitPoint
+	from    bytes.Reader // what Write sends
+	closing sync.Once
+	closed  chan struct{}
 }
+
+// moderateAfter is how much is read before the stack is told, which then may widen the receive window. Telling
+// it takes its locks, and less than this need not be told apart.
+const moderateAfter = 32 << 10
 
 var _ net.Conn = (*tcpConn)(nil)
 
@@ -96,11 +104,15 @@ func (c *tcpConn) Read(b []byte) (int, error) {
 	if len(b) == 0 {
 		return 0, nil
 	}
+	defer func() { c.into = nil }()
 	for {
-		w := tcpip.SliceWriter(b)
-		res, err := c.ep.Read(&w, tcpip.ReadOptions{})
+		c.into = b
+		res, err := c.ep.Read(&c.into, tcpip.ReadOptions{})
 		if err == nil {
-			c.ep.ModerateRecvBuf(res.Count)
+			if c.drained += res.Count; c.drained >= moderateAfter {
+				c.ep.ModerateRecvBuf(c.drained)
+				c.drained = 0
+			}
 			return res.Count, nil
 		}
 		if _, again := err.(*tcpip.ErrWouldBlock); !again {
@@ -119,10 +131,10 @@ func (c *tcpConn) Write(b []byte) (int, error) {
 	if err := c.writes.ready(c.closed, net.ErrClosed); err != nil {
 		return 0, c.opError("write", err)
 	}
-	var rest bytes.Reader
+	defer c.from.Reset(nil)
 	for done := 0; done < len(b); {
-		rest.Reset(b[done:])
-		n, err := c.ep.Write(&rest, tcpip.WriteOptions{})
+		c.from.Reset(b[done:])
+		n, err := c.ep.Write(&c.from, tcpip.WriteOptions{})
 		done += int(n)
 		if err == nil {
 			continue

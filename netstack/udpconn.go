@@ -24,6 +24,7 @@ type udpConn struct {
 	queue   udpQueue
 	reads   waitPoint
 	writes  waitPoint
+	payload bytes.Reader // what is being written; held by who has the turn
 	closing sync.Once
 	closed  chan struct{}
 }
@@ -157,10 +158,10 @@ func (c *udpConn) write(b []byte, to *tcpip.FullAddress, named net.Addr) (int, e
 	if err := c.writes.ready(c.closed, net.ErrClosed); err != nil {
 		return 0, c.opError("write", named, err)
 	}
-	var r bytes.Reader
+	defer c.payload.Reset(nil)
 	for {
-		r.Reset(b)
-		n, err := c.ep.Write(&r, tcpip.WriteOptions{To: to})
+		c.payload.Reset(b)
+		n, err := c.ep.Write(&c.payload, tcpip.WriteOptions{To: to})
 		if err == nil {
 			return int(n), nil
 		}

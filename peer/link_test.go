@@ -41,7 +41,7 @@ func linkable(t testing.TB, alterA, alterB func(*peer.Config)) (a, b *peer.Peer)
 	return start(0, "a", "b", alterA), start(1, "b", "a", alterB)
 }
 
-// A wire is a connection in memory, and what pulls it out.
+// pipe is a connection in memory.
 func pipe(t testing.TB) (near, far net.Conn) {
 	near, far = net.Pipe()
 	t.Cleanup(func() { near.Close(); far.Close() })
@@ -237,7 +237,7 @@ func TestConnectionsOutliveLink(t *testing.T) {
 		} else {
 			wireB.Close()
 		}
-		// The peers close their ends when they notice.
+		// Both ends are dead before the next.
 		for _, c := range []net.Conn{wireA, wireB} {
 			if _, err := c.Read(make([]byte, 1)); err == nil {
 				t.Fatal("read of a connection that is lost")

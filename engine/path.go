@@ -203,18 +203,35 @@ func (r *Remote) roam(s *session, from path, now time.Time) {
 }
 
 // carrierAdded tells a remote of a new carrier. One between two fixed ends may lead to any remote
-// whose endpoint is not known, and trying is the way to find out: the wrong one does not answer.
+// whose endpoint is not known, and trying is the way to find out: the wrong one does not answer. A relay leaves
+// that to its members.
 func (r *Remote) carrierAdded(c underlay.Carrier) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
 		return
 	}
-	if !c.LocalAddr().IsValid() && r.paths.endpoint == "" && !r.learnt {
+	if !c.LocalAddr().IsValid() && r.paths.endpoint == "" && !r.learnt && r.engine.cfg.Serve == nil {
 		r.paths.links = append(r.paths.links, c)
 		r.startHandshake(time.Now())
+		r.hs.due = time.Now() // also if it is one that has found no answer so far
 	}
 	r.wake()
+}
+
+// linkIs is told who is at the other end of a carrier between two fixed ends: nobody else is.
+func (e *Engine) linkIs(c underlay.Carrier, owner *Remote) {
+	for _, r := range e.Remotes() {
+		if r == owner {
+			continue
+		}
+		r.mu.Lock()
+		r.paths.links = slices.DeleteFunc(r.paths.links, func(have underlay.Carrier) bool { return have == c })
+		if !r.keepUp() {
+			r.cancelInitiation()
+		}
+		r.mu.Unlock()
+	}
 }
 
 // carrierGone forgets all paths by a carrier that has ended.

@@ -44,6 +44,9 @@ func (r *Remote) activate(s *session, p path, now time.Time) {
 		r.engine.log.Info("path", "remote", r.label(), "was", have.String(), "now", p.String())
 	}
 	r.setPath(p)
+	if p.carrier != nil && !p.addr.IsValid() {
+		r.engine.goroutine(func() { r.engine.linkIs(p.carrier, r) })
+	}
 	// What waited for the session goes out before anything the device's reader sends by it.
 	flushed := r.flushHeld(s, now)
 	r.current.Store(s)

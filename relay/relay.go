@@ -92,7 +92,7 @@ func New(cfg Config) (*Relay, error) {
 		}
 		if err != nil {
 			e.Close()
-			return nil, fmt.Errorf("relay: member %q: %w", m.Name, err)
+			return nil, fmt.Errorf("member %q: %w", m.Name, err)
 		}
 	}
 	if len(cfg.Engine.Addresses) > 0 {
@@ -102,7 +102,7 @@ func New(cfg Config) (*Relay, error) {
 		}
 		if err := r.directory.add(newMember(self, nil, r.limits)); err != nil {
 			e.Close()
-			return nil, fmt.Errorf("relay: its own address: %w", err)
+			return nil, fmt.Errorf("its own address: %w", err)
 		}
 	}
 	return r, nil

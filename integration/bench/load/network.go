@@ -13,7 +13,10 @@ package load
 
 import (
 	"context"
+	"fmt"
 	"net"
+	"strings"
+	"syscall"
 )
 
 // A Network is where the load goes. Addresses are literal IP addresses with ports.
@@ -24,14 +27,39 @@ type Network interface {
 }
 
 // Kernel is the network of the kernel, in the network namespace of the process.
-type Kernel struct{ net.Dialer }
+type Kernel struct {
+	// Congestion is the congestion control of TCP connections, by its name in Linux; empty: the system's default.
+	Congestion string
+}
+
+// DialContext is that of [net.Dialer].
+func (k Kernel) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	d := net.Dialer{Control: k.control}
+	return d.DialContext(ctx, network, address)
+}
 
 // Listen is [net.Listen].
-func (Kernel) Listen(network, address string) (net.Listener, error) {
-	return net.Listen(network, address)
+func (k Kernel) Listen(network, address string) (net.Listener, error) {
+	l := net.ListenConfig{Control: k.control}
+	return l.Listen(context.Background(), network, address)
 }
 
 // ListenPacket is [net.ListenPacket].
 func (Kernel) ListenPacket(network, address string) (net.PacketConn, error) {
 	return net.ListenPacket(network, address)
+}
+
+// control sets up a socket before it is used.
+func (k Kernel) control(network, _ string, c syscall.RawConn) error {
+	if k.Congestion == "" || !strings.HasPrefix(network, "tcp") {
+		return nil
+	}
+	var err error
+	if e := c.Control(func(fd uintptr) { err = setCongestion(fd, k.Congestion) }); e != nil {
+		return e
+	}
+	if err != nil {
+		return fmt.Errorf("congestion control %s: %w", k.Congestion, err)
+	}
+	return nil
 }

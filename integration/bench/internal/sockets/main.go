@@ -1,6 +1,6 @@
 // Sockets is an end of the load on the kernel's sockets: what a program beside a tunnel sees.
 //
-//	sockets -control FILE [-socks 127.0.0.1:1080]
+//	sockets -control FILE [-socks 127.0.0.1:1080] [-congestion cubic]
 package main
 
 import (
@@ -14,8 +14,9 @@ import (
 func main() {
 	control := flag.String("control", "", "be told what to do at the Unix socket `FILE`")
 	proxy := flag.String("socks", "", "dial through the SOCKS5 proxy at `ADDR`")
+	congestion := flag.String("congestion", "", "`NAME` of the congestion control of TCP; empty: the system's default")
 	flag.Parse()
-	var n load.Network = &load.Kernel{}
+	var n load.Network = load.Kernel{Congestion: *congestion}
 	if *proxy != "" {
 		n = load.Socks{Proxy: *proxy}
 	}

@@ -1,0 +1,37 @@
+//go:build linux
+
+package contestants
+
+// A Class is contestants that do the same thing, and so may be compared.
+type Class struct {
+	ID, Title   string
+	Contestants []Contestant
+}
+
+// IDs of classes.
+const (
+	TUN        = "tun"
+	Stack      = "stack"
+	Mixed      = "mixed"
+	Socks      = "socks"
+	RelayTUN   = "relay-tun"
+	RelayStack = "relay-stack"
+	RelaySocks = "relay-socks"
+	RelayAlone = "relay-alone"
+	Far        = "far"
+)
+
+// Classes returns all there is to compare.
+func Classes() []Class {
+	return []Class{
+		{TUN, "TUN ↔ TUN", []Contestant{adit(tunEnd, tunEnd), wireguard(tunEnd, tunEnd), nebula, floor}},
+		{Stack, "netstack ↔ netstack, load in the same process", []Contestant{adit(stackEnd, stackEnd), wireguard(stackEnd, stackEnd)}},
+		{Mixed, "TUN ↔ netstack", []Contestant{adit(tunEnd, stackEnd), wireguard(tunEnd, stackEnd)}},
+		{Socks, "SOCKS5 → netstack ↔ netstack", []Contestant{adit(socksEnd, stackEnd), wireguard(socksEnd, stackEnd)}},
+		{RelayTUN, "TUN ↔ relay ↔ TUN", []Contestant{aditRelayed(tunEnd, tunEnd), nebulaRelayed}},
+		{RelayStack, "netstack ↔ relay ↔ netstack", []Contestant{aditRelayed(stackEnd, stackEnd)}},
+		{RelaySocks, "SOCKS5 → netstack ↔ relay ↔ netstack", []Contestant{aditRelayed(socksEnd, stackEnd)}},
+		{RelayAlone, "the relay alone, on one core", []Contestant{aditRelayAlone}},
+		{Far, "netstack ↔ netstack, one TCP stream over a far and lossy line", []Contestant{aditWired(), wireguardWired, wireKernel}},
+	}
+}

@@ -1,0 +1,96 @@
+//go:build linux
+
+package main
+
+import (
+	"time"
+
+	"github.com/adit-overlay/adit/integration/lab"
+)
+
+const megabyte = 1e6
+
+// idleMemory and peakMemory measure the end that has more memory resident, and the relay.
+func idleMemory() row { return memoryRow("memory-idle", "memory, idle", residentNow, beforeLoad) }
+func peakMemory() row { return memoryRow("memory-peak", "memory, peak", residentPeak, afterLoad) }
+
+func memoryRow(id, name, field string, once moment) row {
+	return row{
+		id:   id,
+		once: once,
+		metrics: []metric{
+			{Name: name + ", an end", Unit: "MB", Better: less},
+			{Name: name + ", the relay", Unit: "MB", Better: less},
+		},
+		run: func(c *cell) ([]float64, error) {
+			if once == beforeLoad {
+				time.Sleep(c.pace.settle)
+			}
+			figures := []float64{none(), none()}
+			for i, ps := range [][]*lab.Process{c.pair.Ends, only(c.pair.Relay)} {
+				if len(ps) == 0 {
+					continue
+				}
+				bytes, err := memory(field, ps...)
+				if err != nil {
+					return nil, err
+				}
+				figures[i] = bytes / megabyte
+			}
+			return figures, nil
+		},
+	}
+}
+
+func only(p *lab.Process) []*lab.Process {
+	if p == nil {
+		return nil
+	}
+	return []*lab.Process{p}
+}
+
+// crowd measures a relay with many members: how fast one core of it takes them, and what one costs.
+func crowd() row {
+	return row{
+		id: "crowd",
+		metrics: []metric{
+			{Name: "handshakes answered", Unit: "1/s", Better: more},
+			{Name: "handshakes for each second of its processor time", Unit: "", Better: more},
+			{Name: "memory of an attached member", Unit: "kB", Better: less},
+		},
+		run: func(c *cell) (figures []float64, err error) {
+			if e := attempt(func() { figures, err = c.crowd() }); e != nil {
+				err = e
+			}
+			return figures, err
+		},
+	}
+}
+
+func (c *cell) crowd() ([]float64, error) {
+	relay := c.pair.Alone
+	few, err := memory(residentNow, c.pair.Relay)
+	if err != nil {
+		return nil, err
+	}
+	relay.Serve(c.pair, c.pace.crowd)
+	defer relay.ServeTwo(c.pair)
+	before, err := cpuTime(c.pair.Relay)
+	if err != nil {
+		return nil, err
+	}
+	t, err := relay.Attach(c.pace.crowd)
+	if err != nil {
+		return nil, err
+	}
+	after, err := cpuTime(c.pair.Relay)
+	if err != nil {
+		return nil, err
+	}
+	many, err := memory(residentNow, c.pair.Relay)
+	if err != nil {
+		return nil, err
+	}
+	members := float64(c.pace.crowd)
+	return []float64{members / t.Seconds, members / (after - before).Seconds(), (many - few) / members / 1000}, nil
+}

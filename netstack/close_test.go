@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"runtime"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -21,6 +22,7 @@ import (
 func TestCloseEndsEverything(t *testing.T) {
 	hostL := hostListen(t)
 	p := newForwardingPair(t, loopbackHost(t, hostL.Addr().String()), nil)
+	p.b.settleTime = time.Hour
 	l := listen(t, p.b, "tcp", ":80")
 	near, far := join(t, p, addrB)
 	forwarded := dial(t, p.a, "tcp", hostAddr+":80")
@@ -86,7 +88,7 @@ func TestCloseResetsEveryConnection(t *testing.T) {
 			return true
 		},
 	})
-	p.b.forwards.settleTime = time.Hour
+	p.b.settleTime = time.Hour
 	var near []net.Conn
 	open := func(from *Stack, to string, l net.Listener) {
 		t.Helper()
@@ -125,6 +127,35 @@ func TestCloseResetsEveryConnection(t *testing.T) {
 		if !reset[w] {
 			t.Errorf("connection %d of %d, from %v to %v: no reset", i, n, w.from, w.to)
 		}
+	}
+}
+
+// The far end takes the connection for made, but b does not yet know: Close lets it learn of it, and of its end.
+func TestCloseResetsConnectionsBeingMade(t *testing.T) {
+	hostL := hostListen(t)
+	for _, to := range []string{addrB, addrB6, hostAddr} {
+		t.Run(to, func(t *testing.T) {
+			var p *pair
+			p = newForwardingPairWith(t, loopbackHost(t, hostL.Addr().String()), pairOption{
+				clock: faketime.NewManualClock(),
+				alter: func(toB bool, b []byte, _ *packet.Offload) bool {
+					h, err := packet.Parse(b)
+					if err != nil {
+						t.Error(err)
+					} else if toB && header.TCP(b[h.Transport:]).Flags() == header.TCPFlagAck {
+						<-p.b.closing.Done()
+					}
+					return true
+				},
+			})
+			p.b.settleTime = time.Hour
+			listen(t, p.b, "tcp", ":80")
+			near := dial(t, p.a, "tcp", net.JoinHostPort(to, "80"))
+			p.b.Close()
+			if _, err := near.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+				t.Errorf("%v, want ECONNRESET", err)
+			}
+		})
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"net/netip"
 	"sync"
-	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
@@ -24,8 +23,6 @@ type forwards struct {
 	tcp     *tcp.Forwarder
 	udp     *udp.Forwarder
 	running sync.WaitGroup // everything started for a connection, flow or echo
-
-	settleTime time.Duration // see settle
 
 	dials  *slots // a TCP connection until both sides are open
 	flows  *slots // a UDP flow while it lives
@@ -50,8 +47,6 @@ func newForwards(s *Stack) (*forwards, error) {
 		flows:    newSlots(l.Flows, l.FlowsPerSource),
 		echoes:   newSlots(l.Echoes, l.Echoes),
 		dialling: make(map[stack.TransportEndpointID]struct{}),
-
-		settleTime: settleTime,
 	}
 	for _, p := range s.cfg.Advertise {
 		f.nets = append(f.nets, p.Masked())

@@ -128,25 +128,11 @@ func isRefusal(err error) bool {
 	return isSystemRefusal(err)
 }
 
-// settleTime is how long Close lets handshakes with the near side go on; forwards.settleTime, if not for tests.
-const settleTime = 200 * time.Millisecond
-
-// settle begins the end of all forwarding, while packets still come in. Dials end with the context,
-// copying too. But a near side whose last handshake packet is on its way takes the connection for
-// made, and the stack cannot reset it before that packet is here: so it is awaited a while.
-func (f *forwards) settle() {
+// end begins the end of all forwarding: nothing new is started. Dials end with the context, copying too.
+func (f *forwards) end() {
 	f.mu.Lock()
+	defer f.mu.Unlock()
 	f.ended = true
-	f.mu.Unlock()
-	look := time.NewTicker(time.Millisecond)
-	defer look.Stop()
-	for over := time.After(f.settleTime); len(f.handshakes()) > 0; {
-		select {
-		case <-over:
-			return
-		case <-look.C:
-		}
-	}
 }
 
 // close returns when all forwarding has ended. A handshake can only be aborted once its endpoint is

@@ -3,6 +3,7 @@ package netstack
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -142,6 +143,14 @@ func (s *ipStack) deliver(pkt *stack.PacketBuffer, verify bool) {
 	} else {
 		l.trusted.inject(pkt)
 	}
+}
+
+// handshaking reports whether a connection from elsewhere is being made.
+func (s *ipStack) handshaking() bool {
+	return slices.ContainsFunc(s.g.RegisteredEndpoints(), func(ep stack.TransportEndpoint) bool {
+		t, ok := ep.(*tcp.Endpoint)
+		return ok && t.EndpointState() == tcp.StateSynRecv
+	})
 }
 
 // close aborts all endpoints and waits for the goroutines of the stack. A SYN that was being

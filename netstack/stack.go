@@ -18,6 +18,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"sync"
+	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 )
@@ -45,6 +46,8 @@ type Stack struct {
 	closing context.Context // done when Close begins
 	begin   context.CancelFunc
 	done    chan struct{} // closed when Close is through
+
+	settleTime time.Duration // see settle; tests change it
 }
 
 // New returns a running stack. The error names the field of cfg that is wrong.
@@ -59,6 +62,8 @@ func New(cfg Config) (*Stack, error) {
 		own:   make(map[netip.Addr]struct{}),
 		queue: newSendQueue(),
 		done:  make(chan struct{}),
+
+		settleTime: settleTime,
 	}
 	s.closing, s.begin = context.WithCancel(context.Background())
 	addresses := make([]netip.Addr, len(cfg.Addresses))
@@ -118,8 +123,9 @@ func (s *Stack) Close() error {
 	}
 	s.begin()
 	if s.forwards != nil {
-		s.forwards.settle()
+		s.forwards.end()
 	}
+	s.settle()
 	s.gate.Lock()
 	s.deaf = true
 	s.gate.Unlock()
@@ -131,4 +137,25 @@ func (s *Stack) Close() error {
 	s.queue.close()
 	close(s.done)
 	return nil
+}
+
+// settleTime is how long Close lets handshakes go on that others began.
+const settleTime = 200 * time.Millisecond
+
+// settle waits for handshakes that others began, while packets still come in. The far end takes a connection for
+// made before its last handshake packet is here, and until it is the stack does not reset it: the far end
+// would learn nothing of its end.
+func (s *Stack) settle() {
+	handshaking := func() bool {
+		return s.ip.handshaking() || s.forwards != nil && len(s.forwards.handshakes()) > 0
+	}
+	look := time.NewTicker(2 * time.Millisecond)
+	defer look.Stop()
+	for over := time.After(s.settleTime); handshaking(); {
+		select {
+		case <-over:
+			return
+		case <-look.C:
+		}
+	}
 }

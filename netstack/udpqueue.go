@@ -35,20 +35,26 @@ type udpDatagram struct {
 	err  tcpip.Error
 }
 
-var udpScratch = sync.Pool{New: func() any { return new([maxDatagram]byte) }}
+// udpScratch is what datagrams are read into; their length is only known afterwards.
+type udpScratch struct {
+	room [maxDatagram]byte
+	w    tcpip.SliceWriter // kept here because it is passed by interface
+}
+
+var udpScratches = sync.Pool{New: func() any { return new(udpScratch) }}
 
 // fill moves what ep holds here; what finds no room is dropped. It returns how many were.
 func (q *udpQueue) fill(ep tcpip.Endpoint) (dropped int) {
 	q.filling.Lock()
 	defer q.filling.Unlock()
-	scratch := udpScratch.Get().(*[maxDatagram]byte)
-	defer udpScratch.Put(scratch)
+	scratch := udpScratches.Get().(*udpScratch)
+	defer udpScratches.Put(scratch)
 	for {
-		w := tcpip.SliceWriter(scratch[:])
-		res, err := ep.Read(&w, tcpip.ReadOptions{NeedRemoteAddr: true})
+		scratch.w = scratch.room[:]
+		res, err := ep.Read(&scratch.w, tcpip.ReadOptions{NeedRemoteAddr: true})
 		switch err.(type) {
 		case nil:
-			if !q.push(scratch[:res.Count], addrPortOf(res.RemoteAddr, 0)) {
+			if !q.push(scratch.room[:res.Count], addrPortOf(res.RemoteAddr, 0)) {
 				dropped++
 			}
 		case *tcpip.ErrWouldBlock:

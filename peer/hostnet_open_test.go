@@ -6,12 +6,16 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"runtime"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/adit-overlay/adit/config"
+	"github.com/adit-overlay/adit/wire"
 )
 
 // wantOpen says how much the network has noted as open.
@@ -31,7 +35,7 @@ func wantClosed(t *testing.T, what string, err error) {
 	}
 }
 
-// connect returns both ends of a connection in h, by l.
+// connect returns both ends of a connection from h to l.
 func (h *hostNetwork) connect(t *testing.T, l net.Listener) (near, far net.Conn) {
 	t.Helper()
 	near = h.dial(t, "tcp", net.JoinHostPort(ownA, portOf(t, l.Addr())))
@@ -53,7 +57,10 @@ func TestHostCloseEndsAll(t *testing.T) {
 			h := hostNet(t, own...)
 			l := h.listenTCP(t, "tcp", ":0")
 			c := h.listenUDP(t, "udp", ":0")
-			near, far := h.connect(t, l)
+			// The other ends are not in h: they would be reset, and some before they are closed themselves.
+			other := hostNet(t, ownA)
+			near, _ := h.connect(t, other.listenTCP(t, "tcp", ":0"))
+			_, far := other.connect(t, l)
 			question := h.dial(t, "udp", net.JoinHostPort(ownA, portOf(t, c.LocalAddr())))
 			h.wantOpen(t, 5)
 			type socket struct {
@@ -89,6 +96,35 @@ func TestHostCloseEndsAll(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A peer's Close reaches the host's sockets.
+func TestCloseOfPeerClosesHostSockets(t *testing.T) {
+	h := hostNet(t, ownA)
+	key, err := wire.GeneratePrivateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := Start(t.Context(), Config{NoUDP: true, Peer: config.Peer{
+		PrivateKey: key, Mode: config.ModeNetstack, Addresses: []netip.Prefix{netip.MustParsePrefix("10.9.0.2/24")},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.device.network, p.device.host = h, h // as openTUN does
+	c, err := p.ListenPacket("udp", ":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := p.Close(); err != nil {
+			t.Error(err)
+		}
+		_, _, err = c.ReadFrom(make([]byte, 1))
+		wantClosed(t, "read", err)
+	}
+	_, err = p.Listen("tcp", ":0")
+	wantClosed(t, "listen", err)
 }
 
 func TestHostClosedOpensNothing(t *testing.T) {
@@ -153,40 +189,110 @@ func TestHostForgetsWhatIsClosed(t *testing.T) {
 	}
 }
 
-// Close interrupts a dial and waits for it; what it has become by then is closed.
+// Close interrupts a dial, and waits for it.
 func TestHostCloseEndsDials(t *testing.T) {
 	for _, network := range []string{"tcp", "udp"} {
-		for name, heedless := range map[string]bool{"interrupted": false, "too late to interrupt": true} {
-			t.Run(network+" "+name, func(t *testing.T) {
-				h, other := hostNet(t, ownA), hostNet(t, ownA)
-				to := other.listenTCP(t, "tcp", ":0").Addr()
-				var socket syscall.RawConn
+		t.Run(network, func(t *testing.T) {
+			h := hostNet(t, ownA)
+			var socket syscall.RawConn
+			begun := make(chan struct{})
+			h.dialer.ControlContext = func(ctx context.Context, _, _ string, c syscall.RawConn) error {
+				socket = c
+				close(begun)
+				<-ctx.Done()
+				return ctx.Err()
+			}
+			failed := make(chan error, 1)
+			go func() {
+				_, err := h.DialContext(context.Background(), network, ownA+":1")
+				failed <- err
+			}()
+			<-begun
+			h.wantOpen(t, 1)
+			h.Close()
+			if err := socket.Control(func(uintptr) {}); err == nil {
+				t.Error("the socket is open after Close")
+			}
+			wantClosed(t, "dial", <-failed)
+			h.wantOpen(t, 0)
+		})
+	}
+}
+
+// A closeNotice is what a network has open only for the news of its Close.
+type closeNotice chan struct{}
+
+func (n closeNotice) end() error { close(n); return nil }
+
+// A listen that succeeds while Close runs is closed, and Close waits for that.
+func TestHostCloseEndsListens(t *testing.T) {
+	for name, own := range addressCases {
+		for network, listen := range map[string]func(h *hostNetwork) error{
+			"tcp": func(h *hostNetwork) error { _, err := h.Listen("tcp", ":0"); return err },
+			"udp": func(h *hostNetwork) error { _, err := h.ListenPacket("udp", ":0"); return err },
+		} {
+			t.Run(network+" at "+name, func(t *testing.T) {
+				h := hostNet(t, own...)
+				closing := make(closeNotice)
+				h.open.add(closing)
+				var sockets []syscall.RawConn
 				begun := make(chan struct{})
-				h.dialer.ControlContext = func(ctx context.Context, _, _ string, c syscall.RawConn) error {
-					socket = c
-					close(begun)
-					<-ctx.Done()
-					if heedless {
-						return nil
+				h.listen.Control = func(_, _ string, c syscall.RawConn) error {
+					if sockets = append(sockets, c); len(sockets) == 1 {
+						close(begun)
 					}
-					return ctx.Err()
+					<-closing
+					return nil
 				}
 				failed := make(chan error, 1)
-				go func() {
-					_, err := h.DialContext(context.Background(), network, to.String())
-					failed <- err
-				}()
+				go func() { failed <- listen(h) }()
 				<-begun
-				h.wantOpen(t, 1)
 				h.Close()
-				if err := socket.Control(func(uintptr) {}); err == nil {
-					t.Error("the socket is open after Close")
+				for _, s := range sockets {
+					if err := s.Control(func(uintptr) {}); err == nil {
+						t.Error("the socket is open after Close")
+					}
 				}
-				wantClosed(t, "dial", <-failed)
+				if len(sockets) != len(own) {
+					t.Errorf("%d sockets for %d addresses", len(sockets), len(own))
+				}
+				wantClosed(t, "listen", <-failed)
 				h.wantOpen(t, 0)
 			})
 		}
 	}
+}
+
+// A lateListener accepts a connection just when it is closed.
+type lateListener struct {
+	*net.TCPListener
+	begun   chan struct{}
+	closing closeNotice
+	late    net.Conn
+}
+
+func (l *lateListener) Accept() (net.Conn, error) {
+	close(l.begun)
+	<-l.closing
+	return l.late, nil
+}
+
+// A connection accepted while Close runs is closed, and Close waits for that.
+func TestHostCloseEndsAccepts(t *testing.T) {
+	h, other := hostNet(t, ownA), hostNet(t, ownA)
+	near, _ := other.connect(t, other.listenTCP(t, "tcp", ":0"))
+	l := h.listenTCP(t, "tcp", ":0").(*hostListener)
+	late := &lateListener{l.tcpListener.(*net.TCPListener), make(chan struct{}), make(closeNotice), near.(*hostTCPConn).TCPConn}
+	l.tcpListener = late
+	h.open.add(late.closing)
+	failed := make(chan error, 1)
+	go func() { _, err := l.Accept(); failed <- err }()
+	<-late.begun
+	h.Close()
+	if err := late.late.SetDeadline(time.Time{}); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("deadline of a connection after Close: %v", err)
+	}
+	wantClosed(t, "accept", <-failed)
 }
 
 // The caller's own context still decides, as long as the network is open.

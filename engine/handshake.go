@@ -232,13 +232,16 @@ func (r *Remote) receiveInitiation(req *wire.Request, from path, now time.Time) 
 	}
 	h.accepted = req.Timestamp
 	if h.pending != nil {
-		// Both began at once. The greater key's initiation goes first (§16); it lets the other in
-		// only when its own finds no answer.
-		if e.PublicKey().Compare(r.key) > 0 && now.Sub(h.since) < wire.Precedence {
+		// Both began at once. The greater key's initiation goes first (§18): the smaller key's owner forgets
+		// its own. The greater's lets the other in when its own has found no answer for a while,
+		// and keeps that, for the other may be forgetting its own at this moment.
+		switch greater := e.PublicKey().Compare(r.key) > 0; {
+		case !greater:
+			r.cancelInitiation()
+		case now.Sub(h.since) < wire.Precedence:
 			e.drop(DropCrossed)
 			return
 		}
-		r.cancelInitiation()
 	}
 	index := e.indexes.reserve(r, e.cfg.Random)
 	msg, keys, err := req.Respond(e.cfg.Random, r.psk, index)

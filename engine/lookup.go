@@ -313,7 +313,7 @@ func (e *Engine) grantable(r *Remote, prefixes []netip.Prefix) []netip.Prefix {
 	var ok []netip.Prefix
 	for _, p := range prefixes {
 		owner, taken := table.LookupPrefix(p)
-		if taken && owner != r && !owner.told {
+		if taken && owner != nil && owner != r && !owner.told {
 			continue
 		}
 		if slices.ContainsFunc(e.cfg.Addresses, func(own netip.Prefix) bool { return p.Contains(own.Addr()) && p.Bits() >= own.Bits() }) {

@@ -118,6 +118,9 @@ func (r *Remote) advanceKeys(now time.Time) {
 	if r.keys.next != nil && !now.Before(r.keys.nextUntil) {
 		r.retire(r.keys.next)
 		r.keys.next = nil
+		if r.path.Load() == nil && r.wanted(now) {
+			r.startHandshake(now)
+		}
 	}
 	s := r.current.Load()
 	if s == nil {

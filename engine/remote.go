@@ -83,6 +83,9 @@ func (e *Engine) AddRemote(c RemoteConfig) (*Remote, error) {
 		return nil, fmt.Errorf("engine: remote %q: %w", c.Name, err)
 	}
 	e.routes.add(r, r.allow)
+	if r.relay {
+		e.routes.ask(e.cfg.Addresses)
+	}
 	r.wake()
 	return r, nil
 }

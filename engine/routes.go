@@ -17,6 +17,20 @@ type routes struct {
 
 func (t *routes) init() { t.table.Store(new(bart.Table[*Remote])) }
 
+// ask gives the prefixes to nobody: what is in them and has no longer route is to be asked of a directory, though
+// a shorter one, such as a default route, has an owner.
+func (t *routes) ask(prefixes []netip.Prefix) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	now := t.table.Load()
+	for _, p := range prefixes {
+		if _, taken := now.Get(p.Masked()); !taken {
+			now = now.InsertPersist(p.Masked(), nil)
+		}
+	}
+	t.table.Store(now)
+}
+
 // lookup returns the owner of a, nil if there is none.
 func (t *routes) lookup(a netip.Addr) *Remote {
 	r, _ := t.table.Load().Lookup(a)
@@ -30,7 +44,7 @@ func (t *routes) add(r *Remote, prefixes []netip.Prefix) {
 	defer t.mu.Unlock()
 	now := t.table.Load()
 	for _, p := range prefixes {
-		if _, taken := now.Get(p); !taken {
+		if have, _ := now.Get(p); have == nil {
 			now = now.InsertPersist(p, r)
 		}
 	}

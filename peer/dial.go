@@ -22,8 +22,8 @@ func (p *Peer) Dial(network, address string) (net.Conn, error) {
 // udp6; the address is host:port, where host is an overlay address, NAME.adit, a member's bare name, or another
 // name, which the system resolves. The first dial to a remote waits for the session with it.
 //
-// Errors are those of package net: a *net.OpError around syscall.ECONNREFUSED, EHOSTUNREACH (nobody has the
-// address, or its owner does not answer) and so on, or around a *net.DNSError for a name
+// Errors are those of package net: a *net.OpError around syscall.ECONNREFUSED, ENETUNREACH (nobody has the
+// address), EHOSTUNREACH (its owner does not answer) and so on, or around a *net.DNSError for a name
 // nobody has.
 func (p *Peer) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
 	fail := func(err error) (net.Conn, error) {

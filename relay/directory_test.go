@@ -201,3 +201,28 @@ func TestNewRefusesWhatTheDirectoryCouldNotTell(t *testing.T) {
 		})
 	}
 }
+
+// TestDefaultRouteLeavesTheOverlayToTheDirectory: a peer that sends all else to an exit still asks its relay for
+// members it does not list.
+func TestDefaultRouteLeavesTheOverlayToTheDirectory(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, l *lab) {
+		a, b, exit := l.plan("a"), l.plan("b"), l.plan("exit")
+		l.start()
+		if _, err := a.engine.AddRemote(engine.RemoteConfig{
+			Name: "exit", PublicKey: exit.key.Public(),
+			AllowedIPs: []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.PrefixFrom(exit.ip, 32)},
+		}); err != nil {
+			t.Fatal(err)
+		}
+		a.send(b, "to a member")
+		b.wantsWithin(time.Second, "to a member")
+		b.send(a, "and back")
+		a.wantsWithin(time.Second, "and back")
+		a.dev.in <- udpPacket(a.ip, netip.MustParseAddr("8.8.8.8"), "to the world")
+		exit.wantsWithin(2*time.Second, "to the world")
+		exit.dev.in <- udpPacket(netip.MustParseAddr("8.8.8.8"), a.ip, "from the world")
+		exit.dev.in <- udpPacket(b.ip, a.ip, "as a member")
+		advance(time.Second)
+		a.wants("from the world")
+	})
+}

@@ -35,7 +35,8 @@ type Config struct {
 	MTU int
 
 	// GSOMaxSegments is the most segments one super-packet holds, 1 to 64. Zero is
-	// DefaultGSOMaxSegments.
+	// DefaultGSOMaxSegments. It is kept where both ends have the MTU; towards a far end that takes shorter
+	// segments only, as many bytes are more of them.
 	GSOMaxSegments int
 
 	// Advertise lists networks of the host that other peers may open connections into. Empty: the

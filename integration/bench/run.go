@@ -127,8 +127,10 @@ func (h *heat) round(n int) {
 	}
 }
 
-// limit is how long a cell may take.
-const limit = 90 * time.Second
+const (
+	limit = 90 * time.Second      // for a cell
+	rest  = 50 * time.Millisecond // before a cell: what the last has left in buffers is to be gone
+)
 
 func (h *heat) cell(r row, i int) {
 	if h.stage.ctx.Err() != nil {
@@ -138,6 +140,7 @@ func (h *heat) cell(r row, i int) {
 		h.results.record(r, i, nil, h.broken[i])
 		return
 	}
+	time.Sleep(rest)
 	ctx, cancel := context.WithTimeout(h.stage.ctx, limit)
 	defer cancel()
 	figures, err := r.run(&cell{ctx, h.pairs[i], h.pace})
@@ -145,7 +148,11 @@ func (h *heat) cell(r row, i int) {
 		err = plausible(r.metrics, figures)
 	}
 	if errors.Is(err, context.DeadlineExceeded) {
-		h.broken[i] = fmt.Errorf("hung in an earlier row, %s: %w", r.id, err)
+		h.broken[i] = fmt.Errorf("hung in row %s: %w", r.id, err)
+	}
+	if ended := h.pairs[i].Ended(); ended != nil {
+		h.broken[i] = fmt.Errorf("in row %s: %w", r.id, ended)
+		err = h.broken[i]
 	}
 	if err != nil {
 		h.progress("%s: %s: %s failed: %s", h.class.Title, r.id, h.class.Contestants[i].Name, brief(err.Error()))

@@ -35,6 +35,7 @@ type Contestant struct {
 // Up sets the contestant up and waits until its ends reach each other. It ends s.T when that fails.
 func (c Contestant) Up(s *Site) *Pair {
 	p := c.up(s)
+	p.site = s
 	if p.A != nil {
 		s.reach(p)
 	}
@@ -50,6 +51,20 @@ type Pair struct {
 	Relay *lab.Process
 	Wire  *lab.Wire
 	Alone *Relay // a relay without peers, driven by hand
+
+	site *Site
+}
+
+// Ended returns an error for the first process of the pair that has ended by itself, nil if none has.
+func (p *Pair) Ended() error {
+	for _, x := range p.site.lasting {
+		select {
+		case <-x.Done():
+			return fmt.Errorf("a process of %s ended; it wrote:\n%s", p.site.Name, x.Output())
+		default:
+		}
+	}
+	return nil
 }
 
 // A Site is where one contestant is set up.
@@ -59,8 +74,8 @@ type Site struct {
 	Programs string // where the built programs are
 	Name     string // tells the contestants of a network apart
 
-	dir    string // made when first needed
-	agents int
+	dir     string         // made when first needed
+	lasting []*lab.Process // tunnels and agents, which end with the site
 }
 
 // file writes a file and returns its path.
@@ -79,8 +94,15 @@ func (s *Site) path(name string) string {
 	return filepath.Join(s.dir, name)
 }
 
-// start runs one of the built programs in h.
+// start runs one of the built programs in h for as long as there is the site.
 func (s *Site) start(h *lab.Host, program string, args ...string) *lab.Process {
+	p := s.startFor(h, program, args...)
+	s.lasting = append(s.lasting, p)
+	return p
+}
+
+// startFor runs one of the built programs in h.
+func (s *Site) startFor(h *lab.Host, program string, args ...string) *lab.Process {
 	p := h.Command(filepath.Join(s.Programs, program), args...)
 	p.Start()
 	return p
@@ -99,8 +121,7 @@ func (s *Site) says(p *lab.Process, text string) {
 
 // agent runs a program that is an agent of the load generator, and connects to it.
 func (s *Site) agent(h *lab.Host, program string, args ...string) (*load.Controller, *lab.Process) {
-	s.agents++
-	socket := s.path(fmt.Sprintf("agent%d", s.agents))
+	socket := s.path(fmt.Sprintf("agent%d", len(s.lasting)))
 	p := s.start(h, program, append(args, "-control", socket)...)
 	ctx, cancel := context.WithTimeout(s.T.Context(), patience)
 	defer cancel()

@@ -73,7 +73,7 @@ func (r *Relay) Attach(members int) (Attached, error) {
 }
 
 func (r *Relay) members(h *lab.Host, args ...string) *lab.Process {
-	return r.site.start(h, "members", args...)
+	return r.site.startFor(h, "members", args...)
 }
 
 // outcome waits for a process and reads the last line it wrote.

@@ -25,19 +25,30 @@ func RunAgent(socket string, n Network, join Join) error {
 			return err
 		}
 	}
-	server := rpc.NewServer()
-	if err := server.Register(&Agent{n, join}); err != nil {
-		return err
-	}
 	l, err := net.Listen("unix", socket)
 	if err != nil {
 		return err
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	go server.Accept(l)
+	return (&Agent{n, join}).serve(ctx, l)
+}
+
+// serve answers controllers until ctx ends.
+func (a *Agent) serve(ctx context.Context, l net.Listener) error {
+	server := rpc.NewServer()
+	if err := server.Register(a); err != nil {
+		return err
+	}
+	accepting := make(chan struct{})
+	go func() {
+		defer close(accepting)
+		each(func(c net.Conn) { server.ServeConn(c) })(l)
+	}()
 	<-ctx.Done()
-	return l.Close()
+	err := l.Close()
+	<-accepting
+	return err
 }
 
 // Stream runs a [Stream].

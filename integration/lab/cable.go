@@ -19,7 +19,8 @@ type End struct {
 func Plug(h *Host, addrs ...string) End { return End{h, addrs} }
 
 // Cable joins two hosts directly, without a switch between them: nothing costs less on the way. It is
-// an interface of each host, numbered after those it has, and stays as it is.
+// an interface of each host, numbered after those it has, and stays as it is: no route by a [Gateway] leads over
+// it, and no host moves along it.
 func (n *Network) Cable(a, b End) {
 	n.t.Helper()
 	nameA, nameB := a.h.nextInterface(), b.h.nextInterface()

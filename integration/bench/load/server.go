@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Where an end serves what the other end asks for.
@@ -51,9 +52,11 @@ func each(serve func(net.Conn)) func(net.Listener) error {
 			if errors.Is(err, net.ErrClosed) {
 				return err
 			}
-			if err == nil {
-				go serve(c)
+			if err != nil { // too many connections, perhaps; there will be fewer
+				time.Sleep(10 * time.Millisecond)
+				continue
 			}
+			go serve(c)
 		}
 	}
 }

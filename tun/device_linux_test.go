@@ -17,6 +17,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/adit-overlay/adit/packet"
 	"github.com/vishvananda/netlink"
@@ -435,6 +436,8 @@ func TestUDP(t *testing.T) {
 				t.Fatal(err)
 			}
 			buf := make([]byte, 5000)
+			server.SetReadDeadline(time.Now().Add(time.Minute))
+			c.SetReadDeadline(time.Now().Add(time.Minute))
 			k, from, err := server.ReadFrom(buf)
 			if err != nil || !bytes.Equal(buf[:k], sent) {
 				t.Fatalf("%s: %d bytes of %d arrived: %v", addr, k, size, err)

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -60,6 +61,7 @@ func configureLink(c Config) (_ *link, err error) {
 	if err := l.setRoutes(plan); err != nil {
 		return nil, err
 	}
+	l.awaitAddresses(c.Addresses)
 	return l, nil
 }
 
@@ -108,6 +110,33 @@ func (l *link) setAddresses(addresses []netip.Prefix) error {
 		}
 	}
 	return nil
+}
+
+// The kernel takes IPv6 addresses into use by a worker of its own, a moment after the interface is up. What
+// arrives before that is dropped.
+const (
+	addressPatience = 2 * time.Second // on a machine so busy that the worker is late
+	addressPoll     = time.Millisecond
+)
+
+// awaitAddresses returns when the kernel delivers to all of the addresses.
+func (l *link) awaitAddresses(addresses []netip.Prefix) {
+	late := time.Now().Add(addressPatience)
+	for _, a := range addresses {
+		for a.Addr().Is6() && !l.delivers(a.Addr()) {
+			if time.Now().After(late) {
+				l.log.Warn("an address is not in use yet", "address", a.Addr())
+				return
+			}
+			time.Sleep(addressPoll)
+		}
+	}
+}
+
+// delivers reports whether packets to a are taken for this host's own.
+func (l *link) delivers(a netip.Addr) bool {
+	routes, err := l.h.RouteGet(a.AsSlice())
+	return err == nil && len(routes) > 0 && routes[0].Type == unix.RTN_LOCAL
 }
 
 func (l *link) setRoutes(plan []netip.Prefix) error {

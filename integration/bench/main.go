@@ -35,6 +35,7 @@ type options struct {
 	list           bool
 }
 
+// bench is the whole program: what is wanted, on what machine, the programs, the measuring, the report.
 func bench(ctx context.Context, args []string) error {
 	o, err := parse(args)
 	if err != nil {
@@ -68,6 +69,7 @@ func bench(ctx context.Context, args []string) error {
 	}
 	r := &results{Command: commandLine(args), Machine: m, Rounds: o.rounds, Quick: o.extent == quickly}
 	if r.Classes, err = o.run(ctx); err != nil {
+		r.writeText(os.Stdout) // what there is
 		return err
 	}
 	return o.report(r)

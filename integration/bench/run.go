@@ -60,7 +60,7 @@ func (p *plan) run(ctx context.Context) ([]*classResults, error) {
 			h.run()
 		})
 		if ctx.Err() != nil {
-			return all, context.Cause(ctx)
+			return all, errors.New("interrupted")
 		}
 		if err != nil {
 			return all, fmt.Errorf("%s: %w", c.Title, err)

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -17,9 +18,9 @@ const (
 	DefaultMTU            = 1400
 	DefaultGSOMaxSegments = 45
 
-	// minMTU is what IPv6 asks of every link (RFC 8200, section 5).
-	minMTU = 1280
-	maxMTU = 65000
+	minMTU     = 576  // what every IPv4 host takes (RFC 791)
+	minMTUIPv6 = 1280 // what IPv6 asks of every link (RFC 8200, section 5)
+	maxMTU     = 65000
 
 	// maxSuperPacket bounds a super-packet with its headers: the IP length field has 16 bits.
 	maxSuperPacket = 65000
@@ -31,7 +32,8 @@ type Config struct {
 	// everything leaves by the device, and its reader decides where it goes.
 	Addresses []netip.Prefix
 
-	// MTU of the overlay in bytes, 1280 to 65000. Zero is DefaultMTU.
+	// MTU of the overlay in bytes, 576 to 65000, and at least 1280 with an IPv6 address. Zero is
+	// DefaultMTU.
 	MTU int
 
 	// GSOMaxSegments is the most segments one super-packet holds, 1 to 64. Zero is
@@ -117,8 +119,12 @@ func (c Config) resolve() (Config, error) {
 	if c.MTU == 0 {
 		c.MTU = DefaultMTU
 	}
-	if c.MTU < minMTU || c.MTU > maxMTU {
-		return c, fmt.Errorf("netstack: MTU: %d is not within %d and %d", c.MTU, minMTU, maxMTU)
+	least := minMTU
+	if slices.ContainsFunc(c.Addresses, func(p netip.Prefix) bool { return p.Addr().Is6() }) {
+		least = minMTUIPv6
+	}
+	if c.MTU < least || c.MTU > maxMTU {
+		return c, fmt.Errorf("netstack: MTU: %d is not within %d and %d", c.MTU, least, maxMTU)
 	}
 	if c.GSOMaxSegments == 0 {
 		c.GSOMaxSegments = DefaultGSOMaxSegments

@@ -236,7 +236,8 @@ func TestConfigErrorsNameTheField(t *testing.T) {
 		{Config{}, "netstack: Addresses: at least one is required"},
 		{Config{Addresses: []netip.Prefix{good, {}}}, "netstack: Addresses[1]: invalid Prefix is no unicast address with a prefix length"},
 		{Config{Addresses: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/8")}}, "netstack: Addresses[0]: 127.0.0.1/8 is no unicast address with a prefix length"},
-		{Config{Addresses: []netip.Prefix{good}, MTU: 600}, "netstack: MTU: 600 is not within 1280 and 65000"},
+		{Config{Addresses: []netip.Prefix{good}, MTU: 500}, "netstack: MTU: 500 is not within 576 and 65000"},
+		{Config{Addresses: []netip.Prefix{good, netip.MustParsePrefix("fd00:9::1/64")}, MTU: 600}, "netstack: MTU: 600 is not within 1280 and 65000"},
 		{Config{Addresses: []netip.Prefix{good}, GSOMaxSegments: 65}, "netstack: GSOMaxSegments: 65 is not within 1 and 64"},
 		{Config{Addresses: []netip.Prefix{good}, Advertise: []netip.Prefix{{}}}, "netstack: Advertise[0]: invalid Prefix is no prefix"},
 	} {

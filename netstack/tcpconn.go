@@ -79,13 +79,13 @@ func (c *tcpConn) opError(op string, err error) error {
 // failure returns the error of a failed operation. The stack says "aborted" when it is closed itself, and
 // when a connection whose far end had already closed its side is reset.
 func (c *tcpConn) failure(call string, err tcpip.Error) error {
+	if c.s.closing.Err() != nil { // whatever closing did to the endpoint first
+		return net.ErrClosed
+	}
 	switch err.(type) {
 	case *tcpip.ErrClosedForReceive:
 		return io.EOF
 	case *tcpip.ErrAborted:
-		if c.s.closing.Err() != nil {
-			return net.ErrClosed
-		}
 		if call == "write" {
 			return os.NewSyscallError(call, syscall.EPIPE)
 		}

@@ -1,7 +1,6 @@
 package peer
 
 import (
-	"errors"
 	"fmt"
 	"net/netip"
 	"time"
@@ -20,16 +19,21 @@ const (
 	minKeepalive, maxKeepalive   = time.Second, 10 * time.Minute
 )
 
+// wrong is an error about a field.
+func wrong(field, format string, args ...any) error {
+	return fmt.Errorf("%s: "+format, append([]any{field}, args...)...)
+}
+
 func (c *Config) check() error {
 	if len(c.Addresses) == 0 {
-		return errors.New("Addresses: at least one is needed")
+		return wrong("Addresses", "at least one is needed")
 	}
 	if len(c.Advertise) > 0 && c.Mode == config.ModeTUN {
-		return errors.New("Advertise: of no use in tun mode, where the kernel forwards")
+		return wrong("Advertise", "of no use in tun mode, where the kernel forwards")
 	}
 	for i, carrier := range c.Carriers {
 		if carrier == nil {
-			return fmt.Errorf("Carriers[%d] is nil", i)
+			return wrong(fmt.Sprintf("Carriers[%d]", i), "is nil")
 		}
 	}
 	owners, err := checkSelf(c.Name, c.PrivateKey, c.Addresses, c.MTU, c.RekeyAfter, c.Keepalive)
@@ -46,14 +50,14 @@ func (c *Config) check() error {
 
 func (c *RelayConfig) check() error {
 	if len(c.Members) == 0 {
-		return errors.New("Members: at least one is needed, for only members may use a relay")
+		return wrong("Members", "at least one is needed, for only members may use a relay")
 	}
 	if c.Limits.CircuitsPerMember < 0 || c.Limits.BytesPerSecondPerMember < 0 {
-		return errors.New("Limits: less than nothing")
+		return wrong("Limits", "less than nothing")
 	}
 	for i, carrier := range c.Carriers {
 		if carrier == nil {
-			return fmt.Errorf("Carriers[%d] is nil", i)
+			return wrong(fmt.Sprintf("Carriers[%d]", i), "is nil")
 		}
 	}
 	owners, err := checkSelf(c.Name, c.PrivateKey, c.Addresses, c.MTU, c.RekeyAfter, c.Keepalive)
@@ -73,30 +77,30 @@ func checkSelf(name string, key wire.PrivateKey, addresses []netip.Prefix, mtu i
 	o := owners{names: make(map[string]string), prefixes: make(map[netip.Prefix]string)}
 	if name != "" {
 		if err := wire.CheckName(name); err != nil {
-			return o, fmt.Errorf("Name: %w", err)
+			return o, wrong("Name", "%w", err)
 		}
 		o.names[name] = "Name"
 	}
 	if key.IsZero() {
-		return o, errors.New("PrivateKey is not set: wire.GeneratePrivateKey makes one")
+		return o, wrong("PrivateKey", "is not set: wire.GeneratePrivateKey makes one")
 	}
 	for i, a := range addresses {
 		if !a.IsValid() || a.Addr().Is4In6() {
-			return o, fmt.Errorf("Addresses[%d]: %v is no address with a prefix length, like 10.9.0.2/24", i, a)
+			return o, wrong(fmt.Sprintf("Addresses[%d]", i), "%v is no address with a prefix length, like 10.9.0.2/24", a)
 		}
 		own := netip.PrefixFrom(a.Addr(), a.Addr().BitLen())
 		if o.prefixes[own] != "" {
-			return o, fmt.Errorf("Addresses[%d]: %v is there already", i, a.Addr())
+			return o, wrong(fmt.Sprintf("Addresses[%d]", i), "%v is there already", a.Addr())
 		}
 		o.prefixes[own] = "Addresses"
 	}
 	switch {
 	case mtu != 0 && (mtu < minMTU || mtu > maxMTU):
-		return o, fmt.Errorf("MTU: %d is not within %d and %d", mtu, minMTU, maxMTU)
+		return o, wrong("MTU", "%d is not within %d and %d", mtu, minMTU, maxMTU)
 	case rekey != 0 && (rekey < minRekeyAfter || rekey > maxRekeyAfter):
-		return o, fmt.Errorf("RekeyAfter: %v is not within %v and %v", rekey, minRekeyAfter, maxRekeyAfter)
+		return o, wrong("RekeyAfter", "%v is not within %v and %v", rekey, minRekeyAfter, maxRekeyAfter)
 	case keepalive != 0 && (keepalive < minKeepalive || keepalive > maxKeepalive):
-		return o, fmt.Errorf("Keepalive: %v is not within %v and %v", keepalive, minKeepalive, maxKeepalive)
+		return o, wrong("Keepalive", "%v is not within %v and %v", keepalive, minKeepalive, maxKeepalive)
 	}
 	return o, nil
 }

@@ -147,8 +147,8 @@ func TestCloseDuringTraffic(t *testing.T) {
 			near, far := join(t, laptop, web, "10.9.0.3")
 			want("write at the peer", failed, writes(near))
 			want("read at the peer", failed, reads(near))
-			want("write at the closed", failed, writes(far))
-			want("read at the closed", failed, reads(far))
+			want("write at the closed", closed, writes(far))
+			want("read at the closed", closed, reads(far))
 		}
 		accepts := listen(t, web, ":80")
 		want("accept at the closed", closed, func() error { _, err := accepts.Accept(); return err })
@@ -266,7 +266,7 @@ func TestStartFails(t *testing.T) {
 		alter func(*peer.Config)
 		want  string
 	}{
-		{func(c *peer.Config) { c.PrivateKey = wire.PrivateKey{} }, "PrivateKey is not set"},
+		{func(c *peer.Config) { c.PrivateKey = wire.PrivateKey{} }, "PrivateKey: is not set"},
 		{func(c *peer.Config) { c.Addresses = nil }, "Addresses: at least one"},
 		{func(c *peer.Config) { c.Addresses = make([]netip.Prefix, 1) }, "Addresses[0]"},
 		{func(c *peer.Config) { c.Addresses = append(c.Addresses, c.Addresses[0]) }, "Addresses[2]"},
@@ -285,7 +285,7 @@ func TestStartFails(t *testing.T) {
 		{func(c *peer.Config) { c.Listen = "nonsense" }, "nonsense"},
 		{func(c *peer.Config) { c.Advertise = make([]netip.Prefix, 1) }, "Advertise[0]"},
 		{func(c *peer.Config) { c.Mode, c.Advertise = config.ModeTUN, single(addresses(9)) }, "Advertise"},
-		{func(c *peer.Config) { c.Carriers = append(c.Carriers, nil) }, "Carriers[1] is nil"},
+		{func(c *peer.Config) { c.Carriers = append(c.Carriers, nil) }, "Carriers[1]: is nil"},
 		{func(c *peer.Config) { c.Relays = make([]config.RelayEndpoint, 1) }, "Relays[0]"},
 		{func(c *peer.Config) { c.Relays = []config.RelayEndpoint{{PublicKey: key.Public()}} }, "own public key"},
 		{func(c *peer.Config) { c.Relays = []config.RelayEndpoint{{PublicKey: otherRelay, Endpoint: "relay"}} }, `endpoint "relay"`},
@@ -343,7 +343,7 @@ func TestStartRelayFails(t *testing.T) {
 		alter func(*peer.RelayConfig)
 		want  string
 	}{
-		{func(c *peer.RelayConfig) { c.PrivateKey = wire.PrivateKey{} }, "PrivateKey is not set"},
+		{func(c *peer.RelayConfig) { c.PrivateKey = wire.PrivateKey{} }, "PrivateKey: is not set"},
 		{func(c *peer.RelayConfig) { c.Members = nil }, "Members: at least one"},
 		{func(c *peer.RelayConfig) { c.Members[1].Name = "laptop" }, `"laptop" is taken by Members[0]`},
 		{func(c *peer.RelayConfig) { c.Members[1].PublicKey = laptop }, `"web"`},
@@ -357,7 +357,7 @@ func TestStartRelayFails(t *testing.T) {
 		{func(c *peer.RelayConfig) { c.Addresses, c.MTU = addresses(5), 1000 }, "MTU"},
 		{func(c *peer.RelayConfig) { c.Addresses, c.Mode = addresses(5), "kernel" }, `unknown mode "kernel"`},
 		{func(c *peer.RelayConfig) { c.Addresses, c.Listen = addresses(5), busy.LocalAddr().String() }, "address already in use"},
-		{func(c *peer.RelayConfig) { c.Carriers = append(c.Carriers, nil) }, "Carriers[1] is nil"},
+		{func(c *peer.RelayConfig) { c.Carriers = append(c.Carriers, nil) }, "Carriers[1]: is nil"},
 	} {
 		check := wantNothingLeft(t)
 		near, far := net.Pipe()

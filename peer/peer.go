@@ -142,7 +142,7 @@ func (p *Peer) populate(ctx context.Context) error {
 			PublicKey: r.PublicKey, PresharedKey: r.PresharedKey, Endpoint: r.Endpoint, Relay: true,
 		})
 		if err != nil {
-			return fmt.Errorf("Relays[%d]: %w", i, err)
+			return wrong(fmt.Sprintf("Relays[%d]", i), "%w", err)
 		}
 	}
 	for i, r := range p.cfg.Peers {
@@ -150,7 +150,7 @@ func (p *Peer) populate(ctx context.Context) error {
 			Name: r.Name, PublicKey: r.PublicKey, PresharedKey: r.PresharedKey, Endpoint: r.Endpoint, AllowedIPs: r.AllowedIPs,
 		})
 		if err != nil {
-			return fmt.Errorf("Peers[%d]: %w", i, err)
+			return wrong(fmt.Sprintf("Peers[%d]", i), "%w", err)
 		}
 	}
 	return p.addCarriers(false)

@@ -348,17 +348,18 @@ func (r *raw) connect() bool {
 	i, msg := r.initiation()
 	r.takes(0)
 	r.send(msg)
-	for _, b := range r.takes(wire.KindResponse) {
-		keys, err := i.Finish(b)
-		if err != nil {
-			r.lab.t.Fatal(err)
-		}
-		r.sealer, r.opener = keys.NewSealer(), keys.NewOpener()
-		r.keepalive()
-		synctest.Wait()
-		return true
+	responses := r.takes(wire.KindResponse)
+	if len(responses) == 0 {
+		return false
 	}
-	return false
+	keys, err := i.Finish(responses[0])
+	if err != nil {
+		r.lab.t.Fatal(err)
+	}
+	r.sealer, r.opener = keys.NewSealer(), keys.NewOpener()
+	r.keepalive()
+	synctest.Wait()
+	return true
 }
 
 func (r *raw) initiation() (*wire.Initiation, []byte) {

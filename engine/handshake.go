@@ -252,7 +252,7 @@ func (r *Remote) receiveInitiation(req *wire.Request, from path, now time.Time) 
 	}
 	s := newSession(r, keys, false, now)
 	e.indexes.promote(s)
-	r.offer(s, from, now)
+	r.offer(s, now)
 	if from.relay != nil {
 		r.adoptCircuit(from)
 	}

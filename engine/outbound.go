@@ -219,13 +219,7 @@ func (r *Remote) sealAndSend(s *session, held []heldPacket, now time.Time) (sent
 	return sent
 }
 
-// sendInner seals inner, which is no packet, on the path in use.
-func (r *Remote) sendInner(s *session, inner []byte, now time.Time) {
-	if p := r.path.Load(); p != nil {
-		r.sendInnerBy(s, *p, inner, quiet, now)
-	}
-}
-
+// sendInnerBy seals inner, which is no packet, and sends it on a certain path.
 func (r *Remote) sendInnerBy(s *session, p path, inner []byte, what traffic, now time.Time) {
 	counter, err := s.sealer.Reserve(1)
 	if err != nil {

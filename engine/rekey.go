@@ -12,7 +12,6 @@ type keyring struct {
 	previousUntil time.Time
 
 	next      *session // answered by us, not yet confirmed
-	nextPath  path     // where its initiation came from
 	nextUntil time.Time
 }
 
@@ -85,9 +84,9 @@ func (r *Remote) confirm(s *session, p path, now time.Time) {
 }
 
 // offer keeps s, which we have just answered, until it is confirmed. It is called with mu held.
-func (r *Remote) offer(s *session, p path, now time.Time) {
+func (r *Remote) offer(s *session, now time.Time) {
 	r.retire(r.keys.next)
-	r.keys.next, r.keys.nextPath, r.keys.nextUntil = s, p, now.Add(unconfirmedFor)
+	r.keys.next, r.keys.nextUntil = s, now.Add(unconfirmedFor)
 }
 
 // retire ends a session; nil is fine.

@@ -309,14 +309,14 @@ func TestMalformedInnerPacketsAreDroppedAndCounted(t *testing.T) {
 		}
 		ra, s := a.remote(b), a.sessionWith(b)
 		for _, p := range bad {
-			ra.sendInner(s, p, time.Now())
+			ra.sendInnerBy(s, *ra.path.Load(), p, quiet, time.Now())
 		}
 		b.wants()
 		if n := b.drops(DropInner); n != uint64(len(bad)) {
 			t.Errorf("%d counted, want %d: %v", n, len(bad), b.engine.Stats().Drops)
 		}
 		for _, m := range [][]byte{{0x01}, {0x7f, 1, 2}, {0x14, 0}, {0xff}} { // control messages that are none
-			ra.sendInner(s, m, time.Now())
+			ra.sendInnerBy(s, *ra.path.Load(), m, quiet, time.Now())
 		}
 		if n := b.drops(DropControl); n != 4 {
 			t.Errorf("%d control messages counted, want 4", n)

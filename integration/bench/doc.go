@@ -4,6 +4,8 @@
 //	sudo go run ./integration/bench -quick           under a minute; for a look, not for figures
 //	sudo go run ./integration/bench -rows 'tcp' -contestants 'adit|wireguard' -rounds 1
 //
+// A row is of a class, and -rows and -contestants match anything within "class/name": -list shows what there is.
+//
 // It needs root for the network namespaces it makes, and on the first run the Go module proxy, from which the rivals
 // come (their module is in the folder rivals). Nothing else should run meanwhile.
 //

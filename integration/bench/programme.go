@@ -33,8 +33,8 @@ var programme = []struct {
 	},
 	{contestants.Mixed,
 		[]row{stream(1, up, v4), stream(1, down, v4)},
-		[]row{stream(8, up, v4), pingpong(idle), closedLoop(newConnections)},
-		[]row{stream(8, down, v4), stream(1, up, v6), stream(1, down, v6), datagrams(64), datagrams(1300)},
+		[]row{stream(8, up, v4)},
+		[]row{pingpong(idle), closedLoop(newConnections), stream(8, down, v4), stream(1, up, v6), stream(1, down, v6), datagrams(64), datagrams(1300)},
 	},
 	{contestants.Socks,
 		[]row{idleMemory(), stream(1, up, v4), closedLoop(newConnections), openLoop(1000), peakMemory()},
@@ -47,10 +47,10 @@ var programme = []struct {
 	{contestants.RelayTUN,
 		[]row{idleMemory(), stream(1, up, v4), pingpong(idle), peakMemory()},
 		[]row{
-			stream(1, down, v4), stream(8, up, v4), ping(idle), pingpong(besideStream), datagrams(64), datagrams(1300),
+			stream(1, down, v4), stream(8, up, v4), pingpong(besideStream), datagrams(1300),
 			closedLoop(newConnections), closedLoop(keptAlive), openLoop(1000), openLoop(5000), openLoop(10000),
 		},
-		[]row{stream(8, down, v4), stream(1, up, v6), openLoop(250)},
+		[]row{stream(8, down, v4), stream(1, up, v6), ping(idle), datagrams(64), openLoop(250)},
 	},
 	{contestants.RelayStack,
 		[]row{stream(1, up, v4), pingpong(idle)},
@@ -70,11 +70,11 @@ var programme = []struct {
 	{contestants.Far,
 		[]row{far(20*time.Millisecond, 0.001)},
 		[]row{
-			far(time.Millisecond, 0), far(time.Millisecond, 0.01), far(20*time.Millisecond, 0),
+			far(time.Millisecond, 0.01), far(20*time.Millisecond, 0),
 			far(100*time.Millisecond, 0.001), far(200*time.Millisecond, 0.005),
 		},
 		[]row{
-			far(time.Millisecond, 0.001), far(time.Millisecond, 0.005),
+			far(time.Millisecond, 0), far(time.Millisecond, 0.001), far(time.Millisecond, 0.005),
 			far(20*time.Millisecond, 0.005), far(20*time.Millisecond, 0.01),
 			far(100*time.Millisecond, 0), far(100*time.Millisecond, 0.005), far(100*time.Millisecond, 0.01),
 			far(200*time.Millisecond, 0), far(200*time.Millisecond, 0.001), far(200*time.Millisecond, 0.01),
@@ -91,7 +91,7 @@ const (
 	everything
 )
 
-// rowsOf returns the rows of a class. Memory at its peak comes last, and idle first, wherever they are listed.
+// rowsOf returns the rows of a class.
 func rowsOf(class string, e extent) []row {
 	var rows []row
 	for _, p := range programme {

@@ -86,9 +86,9 @@ type pace struct {
 
 var (
 	ordinaryPace = pace{
-		stream: 2 * time.Second, echo: time.Second, http: 1500 * time.Millisecond, open: 1500 * time.Millisecond,
+		stream: 2 * time.Second, echo: 800 * time.Millisecond, http: 1200 * time.Millisecond, open: time.Second,
 		far: 4 * time.Second, blast: 2 * time.Second,
-		probe: 250 * time.Millisecond, steps: 4, cold: contestants.ColdMembers, crowd: 10000, settle: 2 * time.Second,
+		probe: 150 * time.Millisecond, steps: 4, cold: contestants.ColdMembers, crowd: 10000, settle: 2 * time.Second,
 	}
 	quickPace = pace{
 		stream: 500 * time.Millisecond, echo: 200 * time.Millisecond, http: 300 * time.Millisecond, open: 300 * time.Millisecond,

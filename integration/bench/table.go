@@ -127,7 +127,11 @@ func (r *results) writeMarkdown(w io.Writer) {
 	for _, c := range r.Classes {
 		fmt.Fprintln(w)
 		for i, cells := range c.table() {
-			fmt.Fprintf(w, "| %s |\n", strings.Join(cells, " | "))
+			line := ""
+			for _, s := range cells {
+				line += "| " + strings.ReplaceAll(s, "|", `\|`) + " "
+			}
+			fmt.Fprintln(w, line+"|")
 			if i == 0 {
 				fmt.Fprintf(w, "| --- | --- |%s\n", strings.Repeat(" ---: |", len(cells)-2))
 			}

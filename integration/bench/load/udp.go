@@ -27,7 +27,7 @@ const (
 	// floodLoss is the share of datagrams that may be lost, at most.
 	floodLoss = 0.001
 
-	floodStart = 2000    // a second
+	floodStart = 8000    // a second
 	floodLimit = 4 << 20 // a second; nobody gets there
 )
 
@@ -217,7 +217,7 @@ func (p *prober) ask() (uint64, error) {
 	var count uint64
 	said := false
 	for range 20 {
-		time.Sleep(50 * time.Millisecond)
+		time.Sleep(20 * time.Millisecond)
 		p.conn.Write(question)
 		n, err := p.answer(time.Now().Add(200 * time.Millisecond))
 		if timedOut(err) {

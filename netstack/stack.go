@@ -56,6 +56,7 @@ func New(cfg Config) (*Stack, error) {
 	if err != nil {
 		return nil, err
 	}
+	quiet()
 	s := &Stack{
 		cfg:   cfg,
 		log:   cfg.Logger,

@@ -267,7 +267,7 @@ func TestDialEndsWithItsContext(t *testing.T) {
 }
 
 // The first SYN leaves before there is a session. Were it lost, a dial would take the second until the
-// next one. What was sent tells without a clock: a SYN and the ACK of its answer.
+// next one. What was sent tells without a clock: one SYN, and the ACK of its answer.
 func TestFirstDialLosesNoPacket(t *testing.T) {
 	const clients = 50
 	var names []string
@@ -284,7 +284,7 @@ func TestFirstDialLosesNoPacket(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, r := range p.Status().Remotes {
-			if !r.Relay && r.Traffic.SentPackets != 2 {
+			if !r.Relay && r.Traffic.SentPackets > 2 { // the ACK may not be out yet
 				t.Errorf("%s: %d packets sent for one dial", name, r.Traffic.SentPackets)
 			}
 		}

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"crypto/ecdh"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -10,15 +11,13 @@ import (
 )
 
 // The handshake is Noise_IKpsk2_25519_AESGCM_SHA256 (§4, §5).
-var (
-	suite    = noise.NewCipherSuite(noise.DH25519, noise.CipherAESGCM, noise.HashSHA256)
-	prologue = []byte("adit/1")
-)
+var prologue = []byte("adit/1")
 
 // A Local is our own end of every handshake: the key pair and what follows from it. It does
 // not change and may be used by many goroutines.
 type Local struct {
 	static  noise.DHKey
+	ecdh    *ecdh.PrivateKey // the same
 	public  PublicKey
 	mac1Key [32]byte
 }
@@ -31,6 +30,7 @@ func NewLocal(k PrivateKey) (*Local, error) {
 	pub := k.Public()
 	return &Local{
 		static:  noise.DHKey{Private: k[:], Public: pub[:]},
+		ecdh:    k.ecdh(),
 		public:  pub,
 		mac1Key: mac1Key(pub),
 	}, nil
@@ -40,8 +40,9 @@ func NewLocal(k PrivateKey) (*Local, error) {
 func (l *Local) Public() PublicKey { return l.public }
 
 func (l *Local) config(random io.Reader) noise.Config {
+	dh := &x25519{static: keyPair{l.static.Private, l.ecdh}}
 	return noise.Config{
-		CipherSuite:           suite,
+		CipherSuite:           dh.suite(),
 		Random:                source(random),
 		Pattern:               noise.HandshakeIK,
 		Prologue:              prologue,

@@ -25,6 +25,7 @@ type initiating struct {
 	cookie    *wire.Cookie // what the remote gave us, and stamps it
 	timestamp time.Time    // of the last initiation; each must be later
 	prompted  time.Time    // when a notice last made us begin
+	noticed   time.Time    // when a notice last said that our session is not known
 	shown     time.Time    // when a challenge last made us show our address
 
 	// As responder.
@@ -192,6 +193,7 @@ func (r *Remote) receiveCookie(msg []byte, now time.Time) {
 func (r *Remote) receiveNotice(now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.hs.noticed = now
 	if r.closed || r.hs.active || now.Sub(r.hs.prompted) < wire.NoticeInterval {
 		return
 	}

@@ -81,6 +81,7 @@ func (r *Remote) noteReceived(now time.Time, what traffic) {
 	if l.unanswered.Load() != 0 {
 		l.unanswered.Store(0)
 	}
+	r.heard()
 	if what == data {
 		r.noteData(t)
 	}

@@ -91,11 +91,13 @@ func (o *outbound) route(p *packet.Packet, now time.Time) {
 		return
 	}
 	switch err := o.seal(s, way, p); {
+	case err == nil:
+		r.remember(p, now)
 	case errors.Is(err, wire.ErrExhausted):
 		r.hold(p, s, now)
 	case errors.Is(err, packet.ErrOffload):
 		o.e.drop(DropOutgoing)
-	case err != nil:
+	default:
 		o.e.drop(DropNoPath)
 	}
 }

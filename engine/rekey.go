@@ -47,7 +47,8 @@ func (r *Remote) activate(s *session, p path, now time.Time) {
 		r.engine.goroutine(func() { r.engine.linkIs(p.carrier, r) })
 	}
 	// What waited for the session goes out before anything the device's reader sends by it.
-	flushed := r.flushHeld(s, now)
+	flushed := r.resendUnheard(s, now)
+	flushed = r.flushHeld(s, now) || flushed
 	r.current.Store(s)
 	r.engine.readyOnce.Do(func() { close(r.engine.ready) })
 	if first {

@@ -44,6 +44,7 @@ type Remote struct {
 
 	traffic trafficCounters
 	life    liveness
+	unheard unheard
 
 	mu     sync.Mutex // guards what follows, control's part
 	name   string

@@ -194,13 +194,19 @@ func (r *Remote) receiveNotice(now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.hs.noticed = now
-	if r.closed || r.hs.active || now.Sub(r.hs.prompted) < wire.NoticeInterval {
+	if r.closed || now.Sub(r.hs.prompted) < wire.NoticeInterval {
 		return
 	}
 	r.hs.prompted = now
 	r.startHandshake(now)
+	if now.Sub(r.hs.timestamp) >= inFlight {
+		r.hs.due = now // what was sent to nobody need not be waited for: there is somebody now
+	}
 	r.wake()
 }
+
+// inFlight is how long an initiation may be answered yet, on nearly all paths.
+const inFlight = firstRetry / 2
 
 // serveInitiation answers an initiation that has passed the filters of the inbox.
 func (e *Engine) serveInitiation(msg []byte, from path, now time.Time) {

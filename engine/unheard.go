@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -18,7 +19,7 @@ type unheard struct {
 }
 
 const (
-	afterSilence  = time.Second // of the remote packets are copied
+	afterSilence  = 5 * time.Millisecond // of the remote packets are copied; no process restarts faster
 	maxUnheard    = 16
 	maxUnheardLen = 2048 // what opens a connection is short
 	unheardFor    = 3 * time.Second
@@ -67,12 +68,13 @@ func (u *unheard) take() []heldPacket {
 	return p
 }
 
-// resendUnheard is called with a new session and mu held. It sends the copies again if there was a notice
-// just now, and forgets them. It reports whether anything was sent.
+// resendUnheard is called with a new session and mu held. It sends the copies again, those that are not too old, if
+// there was a notice just now, and forgets them. It reports whether anything was sent.
 func (r *Remote) resendUnheard(s *session, now time.Time) bool {
 	packets := r.unheard.take()
-	if now.Sub(r.hs.noticed) >= unheardFor || r.life.stamp(now)-r.unheard.since.Load() >= int64(unheardFor) {
+	if now.Sub(r.hs.noticed) >= unheardFor {
 		return false
 	}
+	packets = slices.DeleteFunc(packets, func(p heldPacket) bool { return now.Sub(p.since) >= unheardFor })
 	return len(packets) > 0 && r.sealAndSend(s, packets, now) > 0
 }

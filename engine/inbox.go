@@ -44,7 +44,7 @@ func (b *inbox) init(local *wire.Local) {
 	b.budgets = make(budgets)
 }
 
-// receiveInitiation is the cheap filter before the queue: MAC, cookie, rate. msg is borrowed.
+// filterInitiation is the cheap filter before the queue: MAC, cookie, rate. msg is borrowed.
 func (e *Engine) filterInitiation(msg []byte, from path, now time.Time) {
 	b := &e.inbox
 	if !b.local.CheckMAC1(msg) {

@@ -156,7 +156,7 @@ func (n *node) wants(texts ...string) {
 	}
 }
 
-// wantsAny returns what has come out of the device, which must be something.
+// drops is how often n has dropped something for that reason, once all is quiet.
 func (n *node) drops(d Drop) uint64 { synctest.Wait(); return n.engine.Dropped(d) }
 
 // advance lets time pass.

@@ -31,11 +31,11 @@ type Member struct {
 
 // Limits bound what one member may take of the relay. Zero means the default.
 type Limits struct {
-	Circuits       int // open at a time; 4096
+	Circuits       int // open at a time; 1024
 	BytesPerSecond int // sent by a member through the relay; unlimited
 }
 
-const defaultCircuits = 4096
+const defaultCircuits = 1024 // as a file has it that says nothing
 
 // Config is what a Relay is made of.
 type Config struct {

@@ -19,6 +19,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"runtime"
 	"sync"
 	"time"
 
@@ -29,9 +30,9 @@ import (
 
 // A Device gives and takes plain IP packets.
 type Device interface {
-	// Read waits for packets and fills b with what there is. The packets are borrowed until the
-	// next Read. One goroutine reads. It returns net.ErrClosed after Close; any other error is final too.
-	Read(b *packet.Batch) error
+	// Read makes the device an outlet of its own. One that has an Outlet method returns others by it, to be
+	// read by several goroutines in turn.
+	packet.Outlet
 
 	// Inlet returns a way into the device for one goroutine.
 	Inlet() packet.Inlet
@@ -54,6 +55,10 @@ type Config struct {
 	// relays: what peers share, those who carry for them need not know.
 	PresharedKey wire.PresharedKey
 
+	// Workers is how many goroutines seal what one device gives, and how many open what one carrier
+	// brings. 0 means as many as pay with the processors there are.
+	Workers int
+
 	RekeyAfter time.Duration // 0 means wire.RekeyAfter; the other ages of a session scale with it
 	Keepalive  time.Duration // 0 means 25 s; how often a quiet remote hears of us
 
@@ -69,6 +74,15 @@ type Config struct {
 }
 
 const defaultKeepalive = 25 * time.Second
+
+// defaultWorkers is one up to three processors: there the goroutines that send, receive and serve the application
+// keep them all busy. From four on half of them share in each direction, up to maxWorkers; what is done in order,
+// the system calls, lets no more get to work.
+func defaultWorkers() int {
+	return min(max(1, runtime.GOMAXPROCS(0)/2), maxWorkers)
+}
+
+const maxWorkers = 4
 
 // An Engine is one end of the overlay. Its methods may be called by many goroutines.
 type Engine struct {
@@ -92,7 +106,8 @@ type Engine struct {
 	relays   []*Remote
 	carriers []underlay.Carrier
 
-	jitter jitter
+	workers int
+	jitter  jitter
 
 	ready     chan struct{} // closed with the first session
 	readyOnce sync.Once
@@ -126,7 +141,13 @@ func New(cfg Config) (*Engine, error) {
 			return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
 		}
 	}
-	e := &Engine{cfg: cfg, local: local, log: cfg.Logger, remotes: make(map[wire.PublicKey]*Remote), ready: make(chan struct{})}
+	if cfg.Workers == 0 {
+		cfg.Workers = defaultWorkers()
+	}
+	e := &Engine{
+		cfg: cfg, local: local, log: cfg.Logger, workers: cfg.Workers,
+		remotes: make(map[wire.PublicKey]*Remote), ready: make(chan struct{}),
+	}
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	e.routes.init()
 	e.indexes.init()

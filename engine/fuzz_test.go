@@ -40,7 +40,7 @@ func fuzzed(t testing.TB) (e *Engine, in *inbound, s *session) {
 	if s == nil {
 		t.Fatal("no session")
 	}
-	return e, newInbound(e, c), s
+	return e, newInbound(e, c, newTurnstile().newTurn(), false), s
 }
 
 // zeros make the first session index known: 0.

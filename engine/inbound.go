@@ -4,6 +4,7 @@ import (
 	"net"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/time/rate"
 
 	"github.com/adit-overlay/adit/packet"
@@ -12,32 +13,75 @@ import (
 )
 
 // readCarrier takes datagrams from a carrier, batch by batch, to the device. There is one such
-// goroutine for each carrier.
+// goroutine for each carrier; with processors to spare it has others help it (see turnstile).
 func (e *Engine) readCarrier(c underlay.Carrier) {
-	in := newInbound(e, c)
-	messages := make([]underlay.Message, messagesPerReceive)
+	receivers := e.receivers(c)
+	gate := newTurnstile()
+	var ended errgroup.Group
+	for _, from := range receivers {
+		in := newInbound(e, c, gate.newTurn(), len(receivers) > 1)
+		ended.Go(func() error {
+			err := in.run(from)
+			c.Close() // and so the others end as well
+			return err
+		})
+	}
+	e.carrierGone(c, ended.Wait())
+}
+
+// receivers returns a receiver for each goroutine that is to serve c.
+func (e *Engine) receivers(c underlay.Carrier) []underlay.Receiver {
+	several, ok := c.(interface{ Receiver() underlay.Receiver })
+	if !ok || e.workers == 1 {
+		return []underlay.Receiver{c}
+	}
+	all := make([]underlay.Receiver, e.workers)
+	for i := range all {
+		all[i] = several.Receiver()
+	}
+	return all
+}
+
+// run returns why the carrier has ended.
+func (in *inbound) run(from underlay.Receiver) error {
+	messages := make([]underlay.Message, underlay.MaxBatch)
 	for {
-		n, err := c.Receive(messages)
+		in.turn.begin()
+		n, err := from.Receive(messages)
 		if err != nil {
-			e.carrierGone(c, err)
-			return
+			in.turn.end()
+			return err
+		}
+		if in.shelf != nil && bytesIn(messages[:n]) >= worthSharing {
+			in.turn.share()
 		}
 		in.now = time.Now()
 		for i := range messages[:n] {
 			in.message(&messages[i])
 		}
 		in.out.Flush()
+		if in.shelf != nil {
+			in.shelf.clear()
+		}
+		in.turn.end()
 	}
 }
 
-const messagesPerReceive = 8
+func bytesIn(ms []underlay.Message) (n int) {
+	for i := range ms {
+		n += len(ms[i].Buf)
+	}
+	return n
+}
 
 // An inbound opens what arrives by one carrier. It is used by one goroutine.
 type inbound struct {
 	e       *Engine
 	carrier underlay.Carrier
+	turn    *turn
 	now     time.Time
 	out     *packet.Coalescer
+	shelf   *shelf // before the device; nil if no other goroutine receives from the carrier
 	nonce   wire.Nonce
 	notices *rate.Limiter // sent
 	heed    *rate.Limiter // notices received, which anybody can send
@@ -46,7 +90,7 @@ type inbound struct {
 	circuit circuitEnd
 	id      wire.CircuitID
 
-	// A run of data of one session by one path. While it lasts the session's mu is held.
+	// A run of data of one session by one path.
 	session        *session
 	from           path
 	packets, bytes int
@@ -61,17 +105,24 @@ const (
 	heedPerSecond = 1000
 )
 
-func newInbound(e *Engine, c underlay.Carrier) *inbound {
-	var inlet packet.Inlet = new(nowhere)
-	if e.cfg.Device != nil {
-		inlet = e.cfg.Device.Inlet()
-	}
-	return &inbound{
-		e: e, carrier: c,
-		out:     packet.NewCoalescer(inlet, func(error) { e.drop(DropDevice) }),
+func newInbound(e *Engine, c underlay.Carrier, t *turn, shared bool) *inbound {
+	in := &inbound{
+		e: e, carrier: c, turn: t,
 		notices: rate.NewLimiter(noticesPerSecond, noticesPerSecond),
 		heed:    rate.NewLimiter(heedPerSecond, heedPerSecond),
 	}
+	errs := func(error) { e.drop(DropDevice) }
+	var inlet packet.Inlet = new(nowhere)
+	switch {
+	case e.cfg.Device == nil:
+	case shared:
+		in.shelf = newShelf(e.cfg.Device, t, errs)
+		inlet = in.shelf
+	default:
+		inlet = e.cfg.Device.Inlet()
+	}
+	in.out = packet.NewCoalescer(inlet, errs)
+	return in
 }
 
 // nowhere is the inlet of an engine without a device.
@@ -164,7 +215,6 @@ func (in *inbound) data(b []byte, h wire.DataHeader, from path, more int) {
 			}
 			return
 		}
-		s.mu.Lock()
 		in.session, in.from = s, from
 	}
 	if s.retired.Load() || in.now.Sub(s.established) >= in.e.rejectAfter() {
@@ -211,12 +261,10 @@ func (in *inbound) open(s *session, dst, b []byte, h wire.DataHeader) (newest, o
 		in.e.drop(DropTag)
 		return false, false
 	}
-	newest = h.Counter >= s.window.Next()
-	if !s.window.Accept(h.Counter) {
+	if newest, ok = s.accept(h.Counter); !ok {
 		in.e.drop(DropReplay)
-		return false, false
 	}
-	return newest, true
+	return newest, ok
 }
 
 // note draws the conclusions from an authentic packet: its session is confirmed, its remote is where
@@ -268,7 +316,6 @@ func (in *inbound) endRun() {
 	if s == nil {
 		return
 	}
-	s.mu.Unlock()
 	in.session = nil
 	if in.packets == 0 {
 		return

@@ -6,36 +6,69 @@ import (
 	"net/netip"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/adit-overlay/adit/packet"
 	"github.com/adit-overlay/adit/underlay"
 	"github.com/adit-overlay/adit/wire"
 )
 
-// readDevice takes packets from the device, batch by batch, to where they go. It is the only
-// goroutine that does.
+// readDevice takes packets from the device, batch by batch, to where they go. With processors to
+// spare several goroutines share the work (see turnstile).
 func (e *Engine) readDevice() {
+	outlets := e.outlets()
+	gate := newTurnstile()
+	var ended errgroup.Group
+	for _, from := range outlets {
+		out := newOutbound(e, messagesPerSend)
+		out.turn = gate.newTurn()
+		ended.Go(func() error { return out.run(from, len(outlets) > 1) })
+	}
+	if err := ended.Wait(); !errors.Is(err, net.ErrClosed) {
+		e.log.Error("device ended", "error", err)
+	}
+}
+
+// outlets returns a way out of the device for each goroutine that is to read it.
+func (e *Engine) outlets() []packet.Outlet {
+	several, ok := e.cfg.Device.(interface{ Outlet() packet.Outlet })
+	if !ok || e.workers == 1 {
+		return []packet.Outlet{e.cfg.Device}
+	}
+	all := make([]packet.Outlet, e.workers)
+	for i := range all {
+		all[i] = several.Outlet()
+	}
+	return all
+}
+
+// run returns why the device has ended.
+func (o *outbound) run(from packet.Outlet, shared bool) error {
 	var batch packet.Batch
-	out := newOutbound(e, messagesPerSend)
 	for {
+		o.turn.begin()
 		batch.Reset()
-		if err := e.cfg.Device.Read(&batch); err != nil {
-			if !errors.Is(err, net.ErrClosed) {
-				e.log.Error("device ended", "error", err)
-			}
-			return
+		if err := from.Read(&batch); err != nil {
+			o.turn.end()
+			return err
+		}
+		if shared && batch.Len() >= worthSharing {
+			o.turn.share()
 		}
 		now := time.Now()
 		for i := range batch.Packets {
-			out.route(&batch.Packets[i], now)
+			o.route(&batch.Packets[i], now)
 		}
-		out.flush()
-		out.settle(now)
+		o.flush()
+		o.settle(now)
+		o.turn.end()
 	}
 }
 
 // An outbound seals packets into messages and sends them. It is used by one goroutine.
 type outbound struct {
-	e *Engine
+	e    *Engine
+	turn *turn // to send; nil: at any time
 
 	// Messages under construction, all for one carrier.
 	carrier  underlay.Carrier
@@ -175,6 +208,9 @@ func (o *outbound) slot(c underlay.Carrier, addr netip.AddrPort, n int) []byte {
 func (o *outbound) flush() {
 	if len(o.messages) == 0 {
 		return
+	}
+	if o.turn != nil {
+		o.turn.wait()
 	}
 	if err := o.carrier.Send(o.messages); err != nil {
 		o.e.drop(DropSend)

@@ -31,7 +31,7 @@ type session struct {
 	// retired: nothing is opened any more. Set once.
 	retired atomic.Bool
 
-	mu     sync.Mutex // guards what follows; taken once for a run of datagrams
+	mu     sync.Mutex // guards what follows; nothing is done under it but to look a counter up
 	window wire.Window
 }
 
@@ -43,6 +43,14 @@ func newSession(r *Remote, k wire.Keys, initiator bool, now time.Time) *session 
 	s.confirmed.Store(initiator)
 	k.Wipe()
 	return s
+}
+
+// accept lets pass a counter that was not seen before. newest says that no later one was.
+func (s *session) accept(counter uint64) (newest, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	newest = counter >= s.window.Next()
+	return newest, s.window.Accept(counter)
 }
 
 // indexes find the owner of a receiver index: a session, or an initiation under way.

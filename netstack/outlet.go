@@ -7,24 +7,34 @@ import (
 	"github.com/adit-overlay/adit/packet"
 )
 
-// readBatch is the most packets one Read returns: enough to spread the cost of a wake, few enough
-// that a batch of super-packets stays in the cache.
-const readBatch = 32
+// One Read returns at most readBatch packets, and stops after readBytes: enough to spread the cost of a
+// wake, few enough that a batch of super-packets stays in the cache, and that goroutines that share
+// the work have some each.
+const (
+	readBatch = 32
+	readBytes = 256 << 10
+)
 
-// outlet is the state of Read. Only the goroutine that reads the device touches it.
+// outlet is a way out of the stack.
 type outlet struct {
-	held [readBatch]*stack.PacketBuffer // whose views the last batch consists of
-	n    int
+	queue *sendQueue
+	held  [readBatch]*stack.PacketBuffer // whose views the last batch consists of
+	n     int
 }
+
+// Outlet returns one more outlet of the device. All return what is queued as it comes.
+func (s *Stack) Outlet() packet.Outlet { return &outlet{queue: s.queue} }
 
 // Read waits for packets the stack sends and fills b with them. Their memory is borrowed
 // until the next Read; only one goroutine may call it. After Close it returns what was still
 // queued, and then net.ErrClosed; there is no other error.
-func (s *Stack) Read(b *packet.Batch) error {
-	o := &s.outlet
+func (s *Stack) Read(b *packet.Batch) error { return s.outlet.Read(b) }
+
+// Read implements [packet.Outlet].
+func (o *outlet) Read(b *packet.Batch) error {
 	o.release()
 	b.Reset()
-	n, err := s.queue.take(o.held[:])
+	n, err := o.queue.take(o.held[:], readBytes)
 	if err != nil {
 		return err
 	}

@@ -98,19 +98,21 @@ func (q *sendQueue) awaitRoom() bool {
 	return true
 }
 
-// take waits for packets and moves up to len(into) of them there. After close it returns
-// what is left, and then net.ErrClosed. The references are the caller's to give back.
-func (q *sendQueue) take(into []*stack.PacketBuffer) (int, error) {
+// take waits for packets and moves up to len(into) of them there, no more once they have so many bytes. After close it
+// returns what is left, and then net.ErrClosed. The references are the caller's to give back.
+func (q *sendQueue) take(into []*stack.PacketBuffer, bytes int) (int, error) {
 	for {
 		q.mu.Lock()
 		if q.n > 0 {
-			n := min(q.n, len(into))
-			for i := range n {
-				into[i] = q.ring[q.head]
+			n := 0
+			for n < len(into) && q.n > 0 && bytes > 0 {
+				into[n] = q.ring[q.head]
+				bytes -= into[n].Size()
+				n++
 				q.ring[q.head] = nil
 				q.head = (q.head + 1) % queueSlots
+				q.n--
 			}
-			q.n -= n
 			q.stalled = false
 			if q.n > 0 {
 				signal(q.wake) // put signals only the first packet

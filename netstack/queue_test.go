@@ -1,6 +1,7 @@
 package netstack
 
 import (
+	"math"
 	"net"
 	"sync"
 	"testing"
@@ -32,7 +33,7 @@ func TestFullQueueWaitsThenDrops(t *testing.T) {
 		if q.put(pkt) || time.Since(start) != 0 {
 			t.Errorf("waited %v more though nobody reads", time.Since(start))
 		}
-		q.take(make([]*stack.PacketBuffer, 1))
+		q.take(make([]*stack.PacketBuffer, 1), math.MaxInt)
 		if !q.put(pkt) {
 			t.Error("dropped though there is room again")
 		}
@@ -61,7 +62,7 @@ func TestWaitingSendersGetRoom(t *testing.T) {
 		time.Sleep(queuePatience / 2)
 		into := make([]*stack.PacketBuffer, readBatch)
 		for range 2 {
-			if n, err := q.take(into); n != readBatch || err != nil {
+			if n, err := q.take(into, math.MaxInt); n != readBatch || err != nil {
 				t.Fatalf("took %d, %v", n, err)
 			}
 		}
@@ -91,10 +92,10 @@ func TestCloseEndsWaitingAndKeepsWhatIsQueued(t *testing.T) {
 			t.Errorf("close woke the sender after %v", time.Since(start))
 		}
 		into := make([]*stack.PacketBuffer, queueSlots)
-		if n, err := q.take(into); n != queueSlots || err != nil {
+		if n, err := q.take(into, math.MaxInt); n != queueSlots || err != nil {
 			t.Errorf("took %d, %v", n, err)
 		}
-		if _, err := q.take(into); err != net.ErrClosed {
+		if _, err := q.take(into, math.MaxInt); err != net.ErrClosed {
 			t.Errorf("at the end %v", err)
 		}
 	})

@@ -66,6 +66,7 @@ func New(cfg Config) (*Stack, error) {
 
 		settleTime: settleTime,
 	}
+	s.outlet.queue = s.queue
 	s.closing, s.begin = context.WithCancel(context.Background())
 	addresses := make([]netip.Addr, len(cfg.Addresses))
 	for i, p := range cfg.Addresses {

@@ -71,6 +71,23 @@ func (b *Batch) Add() *Packet {
 	return &b.Packets[n]
 }
 
+// Len returns the length of all packets in bytes.
+func (b *Batch) Len() int {
+	n := 0
+	for i := range b.Packets {
+		n += b.Packets[i].Len()
+	}
+	return n
+}
+
+// An Outlet is a way out of a device for one goroutine. The outlets of a device are read in turn, not at
+// the same time; each has memory of its own.
+type Outlet interface {
+	// Read waits for packets and fills b with what there is. The packets are borrowed until the next Read
+	// of this outlet. It returns net.ErrClosed after the device was closed; any other error is final as well.
+	Read(b *Batch) error
+}
+
 // An Inlet is the way into a device for one goroutine. Packets are built in memory the device
 // lends, so that what is opened from the wire is opened straight into its place.
 type Inlet interface {

@@ -20,7 +20,7 @@ type Device struct {
 	mtu       int
 	file      *os.File
 	conn      syscall.RawConn // of file
-	read      reader
+	outlet    *outlet
 	link      *link
 	malformed atomic.Uint64
 	closed    atomic.Bool
@@ -44,7 +44,7 @@ func Open(c Config) (*Device, error) {
 	c.Name = name
 	// Only now: an fd without an interface cannot be polled.
 	d := &Device{name: name, mtu: c.MTU, file: os.NewFile(uintptr(fd), "tun "+name)}
-	d.read.init()
+	d.outlet = newOutlet(d)
 	if d.conn, err = d.file.SyscallConn(); err != nil {
 		d.file.Close()
 		return nil, fmt.Errorf("tun: %s: %w", name, err)
@@ -88,62 +88,79 @@ func (d *Device) ended(err error) error {
 	return fmt.Errorf("tun: %s: %w", d.name, err)
 }
 
-// Read waits for packets from the kernel and fills b with up to 8, or more if the kernel gave a
+// One Read takes at most readFrames frames from the kernel, and stops after readBytes: enough small packets to share a
+// message, few enough super-packets to stay in the cache.
+const (
+	readFrames = 32
+	readBytes  = 256 << 10
+)
+
+// Read waits for packets from the kernel and fills b with up to readFrames, or more if the kernel gave a
 // super-packet that no Offload can describe. They are borrowed until the next Read. One goroutine at a time may
 // call it. It returns net.ErrClosed after Close; any other error is final as well, and
 // says that the interface is gone.
-func (d *Device) Read(b *packet.Batch) error {
+func (d *Device) Read(b *packet.Batch) error { return d.outlet.Read(b) }
+
+// Outlet returns one more outlet of the device, with buffers of its own.
+func (d *Device) Outlet() packet.Outlet { return newOutlet(d) }
+
+// An outlet reads frames from the kernel, several each time the file is ready. Only the reading goroutine touches it.
+type outlet struct {
+	d       *Device
+	bufs    [readFrames][]byte
+	lengths [readFrames]int // of the frames in bufs
+	count   int             // how many
+	err     error           // what ended the last fill, if not that there was nothing more
+	fill    func(fd uintptr) bool
+}
+
+func newOutlet(d *Device) *outlet {
+	o := &outlet{d: d}
+	memory := make([]byte, readFrames*frameSize)
+	for i := range o.bufs {
+		o.bufs[i] = memory[i*frameSize : (i+1)*frameSize : (i+1)*frameSize]
+	}
+	o.fill = o.readAll // bound once, not on each read
+	return o
+}
+
+// Read implements packet.Outlet.
+func (o *outlet) Read(b *packet.Batch) error {
 	b.Reset()
 	for len(b.Packets) == 0 {
-		if err := d.conn.Read(d.read.fill); err != nil {
-			return d.ended(err)
+		if err := o.d.conn.Read(o.fill); err != nil {
+			return o.d.ended(err)
 		}
-		for i, n := range d.read.lengths[:d.read.count] {
-			if err := add(b, d.read.bufs[i][:n]); err != nil {
-				d.malformed.Add(1)
+		for i, n := range o.lengths[:o.count] {
+			if err := add(b, o.bufs[i][:n]); err != nil {
+				o.d.malformed.Add(1)
 			}
 		}
-		if d.read.err != nil && len(b.Packets) == 0 {
-			return fmt.Errorf("tun: read %s: %w", d.name, d.read.err)
+		if o.err != nil && len(b.Packets) == 0 {
+			return fmt.Errorf("tun: read %s: %w", o.d.name, o.err)
 		}
 	}
 	return nil
 }
 
-// A reader reads frames from the kernel, several each time the file is ready. Only the reading goroutine touches it.
-type reader struct {
-	bufs    [readBatch][]byte
-	lengths [readBatch]int // of the frames in bufs
-	count   int            // how many
-	err     error          // what ended the last fill, if not that there was nothing more
-	fill    func(fd uintptr) bool
-}
-
-func (r *reader) init() {
-	memory := make([]byte, readBatch*frameSize)
-	for i := range r.bufs {
-		r.bufs[i] = memory[i*frameSize : (i+1)*frameSize : (i+1)*frameSize]
-	}
-	r.fill = r.readAll // bound once, not on each read
-}
-
-// readAll reads until there is nothing more or all buffers are full. It returns false, to be called again when the
+// readAll reads until there is nothing more or it is enough. It returns false, to be called again when the
 // file is ready, if there was nothing at all.
-func (r *reader) readAll(fd uintptr) bool {
-	r.count, r.err = 0, nil
-	for r.count < len(r.bufs) {
-		buf := r.bufs[r.count]
+func (o *outlet) readAll(fd uintptr) bool {
+	o.count, o.err = 0, nil
+	for size := 0; o.count < len(o.bufs) && size < readBytes; {
+		buf := o.bufs[o.count]
 		// Raw: the call does not block, and telling the scheduler of it costs more than it does.
 		n, _, errno := unix.RawSyscall(unix.SYS_READ, fd, uintptr(unsafe.Pointer(&buf[0])), uintptr(len(buf)))
 		switch errno {
 		case 0:
-			r.lengths[r.count] = int(n)
-			r.count++
+			o.lengths[o.count] = int(n)
+			o.count++
+			size += int(n)
 		case unix.EINTR:
 		case unix.EAGAIN:
-			return r.count > 0
+			return o.count > 0
 		default:
-			r.err = errno
+			o.err = errno
 			return true
 		}
 	}

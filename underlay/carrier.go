@@ -19,12 +19,23 @@ const (
 	MaxSegments = 64
 )
 
-// A Carrier moves datagrams, which may be lost, doubled or reordered on the way.
-type Carrier interface {
+// MaxBatch is how many messages Receive should have room for. With less of it, what was taken from
+// the system at once is handed out in several calls.
+const MaxBatch = 64
+
+// A Receiver is where the datagrams of a carrier come out.
+type Receiver interface {
 	// Receive waits for datagrams and fills ms from the start; it returns how many it filled. The
-	// buffers are the carrier's, borrowed until the next Receive. One goroutine at a time
+	// buffers are the receiver's, borrowed until its next Receive. One goroutine at a time
 	// may call it. It returns net.ErrClosed after Close; any other error is final as well.
 	Receive(ms []Message) (int, error)
+}
+
+// A Carrier moves datagrams, which may be lost, doubled or reordered on the way.
+type Carrier interface {
+	// A carrier is its own receiver. One that has a method Receiver returns others by it, each with buffers
+	// of its own, for several goroutines that receive in turn.
+	Receiver
 
 	// Send sends all of ms, in order, and keeps none of its memory. It may be called by many
 	// goroutines. An error says that at least one datagram could not be sent; the

@@ -25,9 +25,15 @@ type UDP struct {
 
 // A udpBody moves messages through a socket that UDP owns. Its errors are those of Carrier.
 type udpBody interface {
-	receive(ms []Message) (int, error)
+	source
+	another() source // with buffers of its own
 	send(ms []Message) error
 	offloads() (gso, gro bool)
+}
+
+// A source is where messages come out of a socket.
+type source interface {
+	receive(ms []Message) (int, error)
 }
 
 // ListenUDP opens a UDP socket at addr, written host:port. Without a host it is reached by IPv4 and
@@ -59,11 +65,23 @@ func udpNetwork(addr string) string {
 }
 
 // Receive implements Carrier.
-func (u *UDP) Receive(ms []Message) (int, error) {
+func (u *UDP) Receive(ms []Message) (int, error) { return u.receive(u.body, ms) }
+
+// Receiver returns one more receiver of the carrier.
+func (u *UDP) Receiver() Receiver { return &udpReceiver{u, u.body.another()} }
+
+type udpReceiver struct {
+	u    *UDP
+	from source
+}
+
+func (r *udpReceiver) Receive(ms []Message) (int, error) { return r.u.receive(r.from, ms) }
+
+func (u *UDP) receive(from source, ms []Message) (int, error) {
 	if len(ms) == 0 {
 		return 0, nil
 	}
-	n, err := u.body.receive(ms)
+	n, err := from.receive(ms)
 	if err != nil {
 		return 0, closedOr("receive", err)
 	}

@@ -61,6 +61,12 @@ func openUDPBody(conn *net.UDPConn, cfg Config, count *counters) (udpBody, error
 
 func (b *batched) receive(ms []Message) (int, error) { return b.receiver.receive(ms) }
 
+func (b *batched) another() source {
+	r := new(receiver)
+	r.open(b)
+	return r
+}
+
 func (b *batched) offloads() (gso, gro bool) { return b.gso.on.Load(), b.gro }
 
 // features is what the system was found to offer for one socket.

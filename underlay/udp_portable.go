@@ -31,6 +31,10 @@ func growBuffer(set func(int) error, size int) {
 	}
 }
 
+func (p *portable) another() source {
+	return &portable{conn: p.conn, count: p.count, buf: make([]byte, maxDatagram)}
+}
+
 func (p *portable) receive(ms []Message) (int, error) {
 	for {
 		n, _, flags, from, err := p.conn.ReadMsgUDPAddrPort(p.buf, nil)

@@ -67,6 +67,11 @@ var programme = []struct {
 		[]row{relayed("small", 64)},
 		nil,
 	},
+	{contestants.Offloads,
+		nil,
+		[]row{stream(1, up, v4), pingpong(idle), datagrams(1300)},
+		[]row{stream(8, up, v4), datagrams(64)},
+	},
 	{contestants.Far,
 		[]row{far(20*time.Millisecond, 0.001)},
 		[]row{

@@ -37,6 +37,7 @@ type line struct {
 type entry struct {
 	Contestant string
 	Floor      bool      `json:",omitempty"`
+	Variant    bool      `json:",omitempty"`
 	Figures    []float64 `json:",omitempty"` // one a round
 	Error      string    `json:",omitempty"` // why there are none, or not all
 }
@@ -64,7 +65,7 @@ func newClass(c contestants.Class, rows []row) *classResults {
 		for _, m := range row.metrics {
 			l := &line{Row: c.ID + "/" + row.id, metric: m}
 			for _, x := range c.Contestants {
-				l.Entries = append(l.Entries, &entry{Contestant: x.Name, Floor: x.Floor})
+				l.Entries = append(l.Entries, &entry{Contestant: x.Name, Floor: x.Floor, Variant: x.Variant})
 			}
 			r.Lines = append(r.Lines, l)
 		}
@@ -98,7 +99,7 @@ func (l *line) ratio() float64 {
 		switch {
 		case e.Contestant == contestants.Adit:
 			adit = m
-		case e.Floor || math.IsNaN(m):
+		case e.Floor || e.Variant || math.IsNaN(m):
 		case math.IsNaN(best) || l.Better == more && m > best || l.Better == less && m < best:
 			best = m
 		}

@@ -41,6 +41,17 @@ func adit(endA, endB end) Contestant {
 	}}
 }
 
+// aditWithout has some offloads of the carriers switched off, as on a network or a kernel that has none.
+func aditWithout(name, switches string) Contestant {
+	return Contestant{Name: name, Variant: true, up: func(s *Site) *Pair {
+		a, b := s.direct()
+		knows := aditDirect()
+		knows.a += "udp: {" + switches + "}\n"
+		knows.b += "udp: {" + switches + "}\n"
+		return s.adit(a, tunEnd, b, tunEnd, knows)
+	}}
+}
+
 func aditRelayed(endA, endB end) Contestant {
 	return Contestant{Name: Adit, up: func(s *Site) *Pair {
 		a, relay, b := s.relayed()

@@ -18,6 +18,7 @@ const (
 	RelayStack = "relay-stack"
 	RelaySocks = "relay-socks"
 	RelayAlone = "relay-alone"
+	Offloads   = "offloads"
 	Far        = "far"
 )
 
@@ -32,6 +33,10 @@ func Classes() []Class {
 		{RelayStack, "netstack ↔ relay ↔ netstack", []Contestant{aditRelayed(stackEnd, stackEnd)}},
 		{RelaySocks, "SOCKS5 → netstack ↔ relay ↔ netstack", []Contestant{aditRelayed(socksEnd, stackEnd)}},
 		{RelayAlone, "the relay alone, on one core", []Contestant{aditRelayAlone}},
+		{Offloads, "TUN ↔ TUN, without the kernel's help to UDP at both ends", []Contestant{
+			adit(tunEnd, tunEnd), aditWithout("no UDP_GRO", "gro: false"), aditWithout("no UDP_SEGMENT", "gso: false"),
+			aditWithout("neither", "gso: false, gro: false"), wireguard(tunEnd, tunEnd),
+		}},
 		{Far, "netstack ↔ netstack, one TCP stream over a far and lossy line", []Contestant{aditWired(), wireguardWired, wireKernel}},
 	}
 }

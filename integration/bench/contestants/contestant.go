@@ -27,6 +27,7 @@ type Contestant struct {
 	Name    string
 	Foreign bool // is made of the rivals' programs
 	Floor   bool // no tunnel at all: what the others cannot beat
+	Variant bool // is adit itself, hampered: no rival
 	Extra   bool // left out unless all is asked for
 
 	up func(*Site) *Pair

@@ -63,11 +63,13 @@ type MemoryStats struct {
 	Reordered  uint64
 }
 
+const defaultMemoryQueue = 4 << 20
+
 // NewMemory returns a network without nodes. It needs no closing: when its last node is closed,
 // nothing of it runs any more.
 func NewMemory(cfg MemoryConfig) *Memory {
 	if cfg.Queue <= 0 {
-		cfg.Queue = defaultSocketBuffer
+		cfg.Queue = defaultMemoryQueue
 	}
 	m := &Memory{
 		cfg:      cfg,

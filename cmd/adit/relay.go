@@ -45,6 +45,7 @@ func runRelay(ctx context.Context, c config.Relay, log *slog.Logger) error {
 		return err
 	}
 	defer r.Close()
+	govern(ctx)
 	st := r.Status()
 	if st.Mode != "" {
 		log.Info("mode", "mode", st.Mode, "because", st.ModeReason)

@@ -93,6 +93,7 @@ func up(ctx context.Context, c config.Peer, log *slog.Logger) error {
 		return err
 	}
 	defer p.Close()
+	govern(ctx)
 	st := p.Status()
 	log.Info("mode", "mode", st.Mode, "because", st.ModeReason)
 	front, err := serveSocks(p, c.Socks, log)

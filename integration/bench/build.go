@@ -61,8 +61,8 @@ func command(ctx context.Context, dir, name string, args ...string) (string, err
 	cmd.Dir = dir
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
-	// The nested module is not part of a workspace that may be around it.
-	cmd.Env = append(os.Environ(), "GOWORK=off")
+	// The nested module is not part of a workspace that may be around it. Programs are static, as containers want them.
+	cmd.Env = append(os.Environ(), "GOWORK=off", "CGO_ENABLED=0")
 	out, err := cmd.Output()
 	if err != nil {
 		return "", fmt.Errorf("%s %s: %w\n%s", name, strings.Join(args, " "), err, stderr.String())

@@ -12,8 +12,10 @@ type Class struct {
 const (
 	TUN        = "tun"
 	Stack      = "stack"
+	StackOne   = "stack-one"
 	Mixed      = "mixed"
 	Socks      = "socks"
+	SocksOne   = "socks-one"
 	RelayTUN   = "relay-tun"
 	RelayStack = "relay-stack"
 	RelaySocks = "relay-socks"
@@ -27,8 +29,14 @@ func Classes() []Class {
 	return []Class{
 		{TUN, "TUN ↔ TUN", []Contestant{adit(tunEnd, tunEnd), wireguard(tunEnd, tunEnd), nebula, floor}},
 		{Stack, "netstack ↔ netstack, load in the same process", []Contestant{adit(stackEnd, stackEnd), wireguard(stackEnd, stackEnd)}},
+		{StackOne, "netstack ↔ netstack, GOMAXPROCS=1 in both processes", []Contestant{
+			adit(stackEnd, stackEnd).onOneProcessor(), wireguard(stackEnd, stackEnd).onOneProcessor(),
+		}},
 		{Mixed, "TUN ↔ netstack", []Contestant{adit(tunEnd, stackEnd), wireguard(tunEnd, stackEnd)}},
 		{Socks, "SOCKS5 → netstack ↔ netstack", []Contestant{adit(socksEnd, stackEnd), wireguard(socksEnd, stackEnd)}},
+		{SocksOne, "SOCKS5 → netstack ↔ netstack, GOMAXPROCS=1 in both processes", []Contestant{
+			adit(socksEnd, stackEnd).onOneProcessor(), wireguard(socksEnd, stackEnd).onOneProcessor(),
+		}},
 		{RelayTUN, "TUN ↔ relay ↔ TUN", []Contestant{aditRelayed(tunEnd, tunEnd), nebulaRelayed}},
 		{RelayStack, "netstack ↔ relay ↔ netstack", []Contestant{aditRelayed(stackEnd, stackEnd)}},
 		{RelaySocks, "SOCKS5 → netstack ↔ relay ↔ netstack", []Contestant{aditRelayed(socksEnd, stackEnd)}},

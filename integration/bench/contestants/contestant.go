@@ -43,6 +43,16 @@ func (c Contestant) Up(s *Site) *Pair {
 	return p
 }
 
+// onOneProcessor has the Go runtime of all its programs use one processor.
+func (c Contestant) onOneProcessor() Contestant {
+	up := c.up
+	c.up = func(s *Site) *Pair {
+		s.env = append(s.env, oneCore)
+		return up(s)
+	}
+	return c
+}
+
 // A Pair is a contestant at work. What it lacks is nil or empty.
 type Pair struct {
 	A, B       *load.Controller // A is who dials
@@ -75,6 +85,7 @@ type Site struct {
 	Programs string // where the built programs are
 	Name     string // tells the contestants of a network apart
 
+	env     []string       // added to the environment of all programs
 	dir     string         // made when first needed
 	lasting []*lab.Process // tunnels and agents, which end with the site
 }
@@ -105,6 +116,7 @@ func (s *Site) start(h *lab.Host, program string, args ...string) *lab.Process {
 // startFor runs one of the built programs in h.
 func (s *Site) startFor(h *lab.Host, program string, args ...string) *lab.Process {
 	p := h.Command(filepath.Join(s.Programs, program), args...)
+	p.Env = s.env
 	p.Start()
 	return p
 }

@@ -55,21 +55,65 @@ func (c *Cutter) Start(p *Packet, partial bool) error {
 	if len(h) < p.Header || p.Header < p.Transport+TCPHeaderLen || p.Header >= n || p.Transport < IPv4HeaderLen {
 		return ErrOffload
 	}
-	c.super, c.partial, c.first = true, partial, true
 	c.v4 = h[0]>>4 == 4
 	c.ip = p.Transport
 	if !c.v4 && c.ip != IPv6HeaderLen || int(h[c.ip+12]>>4)*4 != p.Header-c.ip {
 		return ErrOffload
 	}
-	c.hdr = h[:p.Header]
+	c.behead(p.Header, partial)
 	c.size = p.Header + p.Segment
-	c.left = n - p.Header
+	return nil
+}
+
+// behead takes the headers, which end at n, from the first piece, to be written before each segment.
+func (c *Cutter) behead(n int, partial bool) {
+	h := c.piece
+	c.super, c.partial, c.first = true, partial, true
+	c.hdr, c.piece = h[:n], h[n:]
+	c.left -= n
 	c.seq = binary.BigEndian.Uint32(h[c.ip+4:])
 	c.flags = h[c.ip+13]
 	c.id = binary.BigEndian.Uint16(h[4:])
 	c.sum = pseudoSum(h, ProtoTCP)
-	c.piece = h[p.Header:]
-	return nil
+}
+
+// Bound makes every segment at most n bytes long, and reports whether that can be. It is called between Start(p, partial) and
+// the first Next.
+//
+// Besides super-packets, a TCP packet with a partial checksum can be cut: it is a super-packet of one segment. One
+// whose checksum is complete is left alone, for what it covers may have been damaged before it came here.
+func (c *Cutter) Bound(p *Packet, n int) bool {
+	if c.size <= n {
+		return true
+	}
+	if !c.super {
+		hdr, ok := divisible(p, c.left)
+		if !ok || n <= hdr {
+			return false
+		}
+		c.v4, c.ip = p.Pieces[0][0]>>4 == 4, p.Transport
+		c.behead(hdr, true)
+	}
+	if n <= len(c.hdr) {
+		return false
+	}
+	c.size = n
+	return true
+}
+
+// divisible reports whether p, a single packet of size bytes, can be cut like a super-packet, and how long its headers are.
+func divisible(p *Packet, size int) (hdr int, ok bool) {
+	b, ip := p.Pieces[0], p.Transport
+	if p.Checksum != ChecksumPartial || len(b) < IPv4HeaderLen {
+		return 0, false
+	}
+	h, err := ParseHead(b, size)
+	if err != nil || h.Proto != ProtoTCP || h.Fragment || ip != h.Transport || len(b) < ip+TCPHeaderLen {
+		return 0, false
+	}
+	hdr = ip + int(b[ip+12]>>4)*4
+	whole := hdr >= ip+TCPHeaderLen && hdr <= len(b) && hdr < size
+	return hdr, whole && b[ip+13]&(tcpSYN|tcpRST|tcpURG) == 0
 }
 
 // Segments is how many segments are left.

@@ -29,6 +29,15 @@ func PutCircuit(b []byte, id CircuitID) {
 	binary.BigEndian.PutUint64(b[4:], uint64(id))
 }
 
+// circuitWhole is the bit of the second byte of circuit data that forbids the relay to have it fragmented.
+const circuitWhole = 1 << 0
+
+// SetWhole marks circuit data, in place: the relay is to send it on so that nobody fragments it, or not at all (§11).
+func SetWhole(b []byte) { b[1] |= circuitWhole }
+
+// IsWhole reports whether circuit data, which was parsed before, is so marked.
+func IsWhole(b []byte) bool { return b[1]&circuitWhole != 0 }
+
 // SetCircuit swaps the id in circuit data, in place, as a relay does. b was parsed before.
 func SetCircuit(b []byte, id CircuitID) {
 	binary.BigEndian.PutUint64(b[4:CircuitOverhead], uint64(id))
@@ -37,7 +46,7 @@ func SetCircuit(b []byte, id CircuitID) {
 // ParseCircuit takes circuit data apart (§11). inner borrows from b; its first byte is a kind that
 // may be carried, the rest of it was not looked at: pass it to KindOf. Circuits do not nest.
 func ParseCircuit(b []byte) (id CircuitID, inner []byte, ok bool) {
-	if len(b) < CircuitOverhead+NoticeLen || b[0] != byte(KindCircuit) || b[1]|b[2]|b[3] != 0 {
+	if len(b) < CircuitOverhead+NoticeLen || b[0] != byte(KindCircuit) || b[1]&^circuitWhole|b[2]|b[3] != 0 {
 		return 0, nil, false
 	}
 	id = CircuitID(binary.BigEndian.Uint64(b[4:]))

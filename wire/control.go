@@ -15,7 +15,7 @@ type Control interface {
 	Append(b []byte) ([]byte, error)
 }
 
-// MaxControl is the most bytes of a control message: a CircuitOffered with everything.
+// MaxControl is the most bytes of a control message: a CircuitOffered with everything. Only a Probe's padding may be longer.
 const MaxControl = 1 + 8 + 32 + 1 + MaxName + 1 + 1 + 18 + 1 + MaxPrefixes*18
 
 // The first byte of a control message. None begins with the bits of an IP version, 4 or 6.
@@ -37,7 +37,7 @@ func ParseControl(b []byte) (Control, error) {
 	var c Control
 	switch kind := r.byte(); kind {
 	case kindProbe:
-		c = Probe{Token: r.token()}
+		c = r.probe()
 	case kindProbeReply:
 		c = ProbeReply{Token: r.token(), Observed: r.addrPort()}
 	case kindLookup:
@@ -72,8 +72,18 @@ func begin(b []byte, kind byte, id QuestionID) []byte {
 	return binary.BigEndian.AppendUint32(append(b, kind), uint32(id))
 }
 
-// Probe asks for a ProbeReply on the path it came by.
-type Probe struct{ Token Token }
+// Probe asks for a ProbeReply on the path it came by. Padding is how many zero bytes make it longer, so that the answer
+// shows that a datagram of that length arrived.
+type Probe struct {
+	Token   Token
+	Padding int
+}
+
+// ProbeLen is the length of a Probe without padding, and MaxPadding the most that a UDP datagram could hold besides.
+const (
+	ProbeLen   = 1 + len(Token{})
+	MaxPadding = 1<<16 - 1 - DataOverhead - ProbeLen
+)
 
 // ProbeReply echoes a Token. Observed is where the probe came from, the zero value when the path
 // has no addresses.
@@ -83,7 +93,42 @@ type ProbeReply struct {
 }
 
 func (m Probe) Append(b []byte) ([]byte, error) {
-	return append(append(b, kindProbe), m.Token[:]...), nil
+	if m.Padding < 0 || m.Padding > MaxPadding {
+		return nil, fmt.Errorf("probe: padding of %d bytes, want 0 to %d", m.Padding, MaxPadding)
+	}
+	b = append(append(b, kindProbe), m.Token[:]...)
+	return append(b, make([]byte, m.Padding)...), nil
+}
+
+func (r *reader) probe() Probe {
+	m := Probe{Token: r.token(), Padding: len(r.b)}
+	r.require(m.Padding <= MaxPadding && zero(r.rest()))
+	return m
+}
+
+// zero reports whether all of b is zero.
+func zero(b []byte) bool {
+	for len(b) >= 8 {
+		if binary.NativeEndian.Uint64(b) != 0 {
+			return false
+		}
+		b = b[8:]
+	}
+	for _, v := range b {
+		if v != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// TrimControl returns a control message without what only makes it longer, the padding of a Probe: at most MaxControl bytes,
+// the same message for who answers it, and all there is to keep of it. ok is false for what is malformed by its length or its padding.
+func TrimControl(b []byte) (trimmed []byte, ok bool) {
+	if len(b) > ProbeLen && b[0] == kindProbe {
+		return b[:ProbeLen], len(b)-ProbeLen <= MaxPadding && zero(b[ProbeLen:])
+	}
+	return b, len(b) <= MaxControl
 }
 
 func (m ProbeReply) Append(b []byte) ([]byte, error) {

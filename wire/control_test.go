@@ -40,7 +40,9 @@ func controls(t testing.TB) map[string]Control {
 	key := newTestLocal(t, 3).Public()
 	token := Token{1, 2, 3, 4, 5, 6, 7, 8}
 	return map[string]Control{
-		"probe":                            Probe{token},
+		"probe":                            Probe{Token: token},
+		"probe, padded by a byte":          Probe{token, 1},
+		"probe, padded":                    Probe{token, 100},
 		"probe reply, IPv4":                ProbeReply{token, here},
 		"probe reply, IPv6":                ProbeReply{token, there},
 		"probe reply, address unknown":     ProbeReply{token, netip.AddrPort{}},
@@ -95,9 +97,14 @@ func TestControlRoundTrip(t *testing.T) {
 			}
 			if _, err := ParseControl(append(bytes.Clone(b), 0)); !errors.Is(err, ErrMalformed) {
 				// One more character only makes another name or, at its end, a bad one.
-				t.Fatalf("one byte more: %v", err)
+				if _, ok := c.(Probe); !ok { // and one more zero, more padding
+					t.Fatalf("one byte more: %v", err)
+				}
 			}
 			for n := range b {
+				if _, ok := c.(Probe); ok && n >= ProbeLen {
+					continue // less padding
+				}
 				if l, ok := c.(Lookup); ok && (l.By == ByName && n > 6 || l.By == ByAddress && n == 6+4) {
 					continue // a shorter name, an IPv4 address
 				}
@@ -126,6 +133,9 @@ func malformedControls(t testing.TB) map[string]string {
 		"unknown kind 00":                      `00`,
 		"unknown kind 03":                      `030102030405060708`,
 		"an IPv4 packet":                       `45000014`,
+		"probe, padding not zero":              `010102030405060708` + `00000000000000000001`,
+		"probe, first of padding not zero":     `010102030405060708` + `01000000000000000000`,
+		"probe reply, padded":                  `020102030405060708` + `00` + `00`,
 		"probe reply, address of 5 bytes":      `020102030405060708` + `05` + `c000020113b0`,
 		"probe reply, address of 1 byte":       `020102030405060708` + `01` + `c0`,
 		"probe reply, port 0":                  `020102030405060708` + `06` + `c0000201` + `0000`,
@@ -180,6 +190,41 @@ func TestControlMalformed(t *testing.T) {
 	}
 }
 
+// What is kept of a message is short, and means the same to who answers it.
+func TestTrimControl(t *testing.T) {
+	for name, c := range controls(t) {
+		b, err := c.Append(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := c
+		if p, ok := c.(Probe); ok {
+			want = Probe{Token: p.Token}
+		}
+		trimmed, ok := TrimControl(b)
+		if got, err := ParseControl(trimmed); !ok || err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: %+v, %v, %v; want %+v", name, got, ok, err, want)
+		}
+	}
+	probe := func(padding ...byte) []byte {
+		return append(append([]byte{kindProbe}, make([]byte, ProbeLen-1)...), padding...)
+	}
+	for name, b := range map[string][]byte{
+		"padding not zero":         probe(0, 0, 0, 0, 0, 0, 0, 0, 1),
+		"padding beyond any size":  probe(make([]byte, MaxPadding+1)...),
+		"no probe, and too long":   append([]byte{kindLookup}, make([]byte, MaxControl)...),
+		"unknown, and too long":    append([]byte{0}, make([]byte, MaxControl)...),
+		"a reply with much behind": append([]byte{kindProbeReply}, make([]byte, MaxControl)...),
+	} {
+		if trimmed, ok := TrimControl(b); ok {
+			t.Errorf("%s: passes as %d bytes", name, len(trimmed))
+		}
+		if c, err := ParseControl(b); !errors.Is(err, ErrMalformed) {
+			t.Errorf("%s: parses as %T", name, c)
+		}
+	}
+}
+
 func TestControlAppendErrors(t *testing.T) {
 	key := newTestLocal(t, 3).Public()
 	mapped := netip.MustParseAddr("::ffff:192.0.2.1")
@@ -189,27 +234,29 @@ func TestControlAppendErrors(t *testing.T) {
 		return LookupReply{Member: m}
 	}
 	for name, c := range map[string]Control{
-		"port 0":            ProbeReply{Observed: netip.AddrPortFrom(here.Addr(), 0)},
-		"by nothing":        Lookup{},
-		"no address":        Lookup{By: ByAddress},
-		"mapped address":    Lookup{By: ByAddress, Address: mapped},
-		"zone":              Lookup{By: ByAddress, Address: netip.MustParseAddr("fe80::1%eth0")},
-		"no key":            Lookup{By: ByKey},
-		"no name":           Lookup{By: ByName},
-		"status of lookup":  LookupReply{Status: 3},
-		"no member":         LookupReply{},
-		"name":              member(func(m *Member) { m.Name = "A" }),
-		"too many prefixes": member(func(m *Member) { m.Prefixes = slices.Repeat(m.Prefixes[:1], MaxPrefixes+1) }),
-		"zero prefix":       member(func(m *Member) { m.Prefixes[0] = netip.Prefix{} }),
-		"stray bits":        member(func(m *Member) { m.Prefixes[0] = netip.PrefixFrom(here.Addr(), 8) }),
-		"mapped prefix":     member(func(m *Member) { m.Prefixes[0] = netip.PrefixFrom(mapped, 128) }),
-		"observed port 0":   member(func(m *Member) { m.Observed = netip.AddrPortFrom(here.Addr(), 0) }),
-		"circuit to no key": OpenCircuit{},
-		"circuit status":    OpenCircuitReply{Status: 4},
-		"circuit ok, no id": OpenCircuitReply{},
-		"offered, no id":    CircuitOffered{Remote: Member{Key: key}},
-		"offered, no key":   CircuitOffered{Circuit: 1},
-		"close, no id":      CloseCircuit{},
+		"less padding than none": Probe{Padding: -1},
+		"more than a datagram":   Probe{Padding: MaxPadding + 1},
+		"port 0":                 ProbeReply{Observed: netip.AddrPortFrom(here.Addr(), 0)},
+		"by nothing":             Lookup{},
+		"no address":             Lookup{By: ByAddress},
+		"mapped address":         Lookup{By: ByAddress, Address: mapped},
+		"zone":                   Lookup{By: ByAddress, Address: netip.MustParseAddr("fe80::1%eth0")},
+		"no key":                 Lookup{By: ByKey},
+		"no name":                Lookup{By: ByName},
+		"status of lookup":       LookupReply{Status: 3},
+		"no member":              LookupReply{},
+		"name":                   member(func(m *Member) { m.Name = "A" }),
+		"too many prefixes":      member(func(m *Member) { m.Prefixes = slices.Repeat(m.Prefixes[:1], MaxPrefixes+1) }),
+		"zero prefix":            member(func(m *Member) { m.Prefixes[0] = netip.Prefix{} }),
+		"stray bits":             member(func(m *Member) { m.Prefixes[0] = netip.PrefixFrom(here.Addr(), 8) }),
+		"mapped prefix":          member(func(m *Member) { m.Prefixes[0] = netip.PrefixFrom(mapped, 128) }),
+		"observed port 0":        member(func(m *Member) { m.Observed = netip.AddrPortFrom(here.Addr(), 0) }),
+		"circuit to no key":      OpenCircuit{},
+		"circuit status":         OpenCircuitReply{Status: 4},
+		"circuit ok, no id":      OpenCircuitReply{},
+		"offered, no id":         CircuitOffered{Remote: Member{Key: key}},
+		"offered, no key":        CircuitOffered{Circuit: 1},
+		"close, no id":           CloseCircuit{},
 	} {
 		if b, err := c.Append(nil); err == nil || b != nil {
 			t.Errorf("%s: wrote %x, %v", name, b, err)
@@ -265,8 +312,9 @@ func FuzzControl(f *testing.F) {
 			}
 			return
 		}
-		if len(b) > MaxControl {
-			t.Fatalf("%d bytes parse", len(b))
+		trimmed, ok := TrimControl(b)
+		if !ok || len(trimmed) > MaxControl {
+			t.Fatalf("%d bytes parse, and are %d trimmed, %v", len(b), len(trimmed), ok)
 		}
 		again, err := c.Append(nil)
 		if err != nil || !bytes.Equal(again, b) {

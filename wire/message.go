@@ -88,7 +88,7 @@ func KindOf(b []byte) Kind {
 		}
 		return KindData
 	}
-	if b[2] != 0 || b[3] != 0 || b[1] != 0 && k != KindCircuitNotice {
+	if b[2] != 0 || b[3] != 0 || b[1] != 0 && k != KindCircuit && k != KindCircuitNotice {
 		return KindInvalid
 	}
 	ok := false

@@ -67,7 +67,9 @@ func TestKindOf(t *testing.T) {
 		{"circuit data in circuit data", inCircuit(inCircuit(notice)), KindInvalid},
 		{"circuit data, circuit notice in it", inCircuit(AppendCircuitNotice(nil, CircuitMoved, 1)), KindInvalid},
 		{"circuit data, id zero", with(inCircuit(notice), 11, 0), KindInvalid},
-		{"circuit data, byte 1 not zero", with(inCircuit(notice), 1, 1), KindInvalid},
+		{"circuit data, whole", with(inCircuit(notice), 1, 1), KindCircuit},
+		{"circuit data, unknown flag", with(inCircuit(notice), 1, 2), KindInvalid},
+		{"circuit data, whole and an unknown flag", with(inCircuit(notice), 1, 0x81), KindInvalid},
 		{"circuit notice, moved", AppendCircuitNotice(nil, CircuitMoved, 1), KindCircuitNotice},
 		{"circuit notice, unknown", AppendCircuitNotice(nil, CircuitUnknown, 1), KindCircuitNotice},
 		{"circuit notice, code 0", AppendCircuitNotice(nil, 0, 1), KindInvalid},
@@ -100,6 +102,14 @@ func TestNoticeAndCircuit(t *testing.T) {
 	b := append(make([]byte, CircuitOverhead), AppendNotice(nil, 7)...)
 	PutCircuit(b, 0x0102030405060708)
 	SetCircuit(b, 0x1112131415161718)
+	if IsWhole(b) {
+		t.Error("circuit data is whole that nobody marked")
+	}
+	SetWhole(b)
+	SetCircuit(b, 0x1112131415161718)
+	if !IsWhole(b) {
+		t.Error("the mark is gone with another id")
+	}
 	id, inner, ok := ParseCircuit(b)
 	if !ok || id != 0x1112131415161718 || &inner[0] != &b[CircuitOverhead] || len(inner) != NoticeLen {
 		t.Errorf("circuit: %v, %x, %v", id, inner, ok)

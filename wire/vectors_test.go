@@ -328,6 +328,7 @@ type frameVector struct {
 	Code     int       `json:"code,omitempty"`
 	Circuit  CircuitID `json:"circuit,omitzero"`
 	Carried  hexBytes  `json:"carried,omitempty"`
+	Whole    bool      `json:"whole,omitzero"`
 	Datagram hexBytes  `json:"datagram"`
 }
 
@@ -335,9 +336,12 @@ func TestFrameVectors(t *testing.T) {
 	d := dataVectors(t)[1].Datagram
 	carrying := slices.Concat(make([]byte, CircuitOverhead), d)
 	PutCircuit(carrying, 0x1122334455667788)
+	whole := bytes.Clone(carrying)
+	SetWhole(whole)
 	compareVectors(t, "frame.json", []frameVector{
 		{Name: "notice", Index: 0x0a0b0c0d, Datagram: AppendNotice(nil, 0x0a0b0c0d)},
 		{Name: "circuit data", Circuit: 0x1122334455667788, Carried: d, Datagram: carrying},
+		{Name: "circuit data, whole", Circuit: 0x1122334455667788, Carried: d, Whole: true, Datagram: whole},
 		{Name: "circuit notice, moved", Code: 1, Circuit: 0x1122334455667788, Datagram: AppendCircuitNotice(nil, CircuitMoved, 0x1122334455667788)},
 		{Name: "circuit notice, unknown", Code: 2, Circuit: 0x1122334455667788, Datagram: AppendCircuitNotice(nil, CircuitUnknown, 0x1122334455667788)},
 	})
@@ -462,6 +466,7 @@ func refusedVectors(t testing.TB) []refusedVector {
 	add("datagram", "notice, byte 1 not zero", "malformed", with(notice, 1, 1))
 	add("datagram", "notice, one byte long", "malformed", append(bytes.Clone(notice), 0))
 	add("datagram", "circuit data, id zero", "malformed", with(carrying, 11, 0))
+	add("datagram", "circuit data, unknown flag", "malformed", with(carrying, 1, 2))
 	add("datagram", "circuit data, nothing carried", "malformed", carrying[:CircuitOverhead])
 	add("datagram", "circuit data, circuit data carried", "malformed", with(carrying, CircuitOverhead, 6))
 	add("datagram", "circuit notice, code 3", "malformed", AppendCircuitNotice(nil, 3, 5))

@@ -28,6 +28,7 @@ type end struct {
 	other   *end
 
 	challenges *rate.Limiter // what the relay says to those who know the id and come from elsewhere
+	probes     *rate.Limiter // datagrams of this end that must not be fragmented, which cost more than others
 }
 
 // circuits finds an end by its id. Forwarders read it for every run of datagrams.
@@ -90,6 +91,7 @@ func (r *Relay) open(a, b *member) (wire.CircuitID, wire.CircuitStatus) {
 			e := &k.ends[i]
 			e.circuit, e.member, e.other = k, m, &k.ends[1-i]
 			e.challenges = rate.NewLimiter(rate.Every(challengeEvery), 1)
+			e.probes = rate.NewLimiter(probesPerSecond, probesPerSecond)
 		}
 		k.touch(r.seconds(time.Now()))
 		r.circuits.add(k)
@@ -100,6 +102,9 @@ func (r *Relay) open(a, b *member) (wire.CircuitID, wire.CircuitStatus) {
 	b.remote.Send(wire.CircuitOffered{Circuit: theirs.id, Remote: a.record()})
 	return mine.id, wire.CircuitOK
 }
+
+// probesPerSecond bounds the datagrams of one end of a circuit that must not be fragmented: enough for a member that measures its path.
+const probesPerSecond = 64
 
 // challengeEvery is the least time between two challenges about one end of a circuit.
 const challengeEvery = 100 * time.Millisecond

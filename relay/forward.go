@@ -57,15 +57,17 @@ func (f *forwarder) Receive(ms []underlay.Message) (int, error) {
 	}
 }
 
-// sort takes a message apart into runs: datagrams of one circuit, and datagrams of none.
+// sort takes a message apart into runs: datagrams of one circuit, and datagrams of none. One that must not be fragmented
+// is a run of its own.
 func (f *forwarder) sort(m underlay.Message, now time.Time) {
 	for len(m.Buf) > 0 {
-		id, circuit := circuitOf(m.Buf[:min(m.Seg, len(m.Buf))])
 		n := min(m.Seg, len(m.Buf))
-		for n < len(m.Buf) {
+		id, circuit := circuitOf(m.Buf[:n])
+		whole := circuit && wire.IsWhole(m.Buf)
+		for n < len(m.Buf) && !whole {
 			end := min(n+m.Seg, len(m.Buf))
 			next, ok := circuitOf(m.Buf[n:end])
-			if ok != circuit || next != id {
+			if ok != circuit || next != id || ok && wire.IsWhole(m.Buf[n:]) {
 				break
 			}
 			n = end
@@ -89,7 +91,8 @@ func circuitOf(b []byte) (wire.CircuitID, bool) {
 	return id, ok
 }
 
-// forward sends a run on to the circuit's other end, if it comes from where its sender is known to be.
+// forward sends a run on to the circuit's other end, if it comes from where its sender is known to be. What must arrive
+// whole or not at all goes on so (§20).
 func (f *forwarder) forward(id wire.CircuitID, m underlay.Message, now time.Time) {
 	c := &f.relay.counters
 	e := f.relay.circuits.lookup(id)
@@ -125,7 +128,19 @@ func (f *forwarder) forward(id wire.CircuitID, m underlay.Message, now time.Time
 		wire.SetCircuit(m.Buf[at:], e.other.id)
 	}
 	m.Addr = addr
-	f.queue(carrier, m)
+	if wire.IsWhole(m.Buf) {
+		if !e.probes.AllowN(now, 1) {
+			c.limited.Add(1)
+			return
+		}
+		f.flush() // it overtakes nothing
+		if err := carrier.Probe(m); err != nil {
+			c.unsent.Add(1)
+			return
+		}
+	} else {
+		f.queue(carrier, m)
+	}
 	e.circuit.touch(f.relay.seconds(now))
 	c.datagrams.Add(segments(m))
 	c.bytes.Add(uint64(len(m.Buf)))

@@ -11,6 +11,8 @@ import (
 	"sync"
 	"testing"
 
+	"golang.org/x/time/rate"
+
 	"github.com/adit-overlay/adit/engine"
 	"github.com/adit-overlay/adit/underlay"
 	"github.com/adit-overlay/adit/wire"
@@ -93,6 +95,48 @@ func TestMixedRunsAreSplitInOrder(t *testing.T) {
 	}
 	if _, ok := c[0].open(s.next(t).Buf).(wire.ProbeReply); !ok {
 		t.Error("the probe in the last message was not answered")
+	}
+}
+
+// What must not be fragmented before the relay must not behind it; what comes with it may, and goes as ever, in order.
+func TestAWholeDatagramIsForwardedWhole(t *testing.T) {
+	s := newScript()
+	r, c := scripted(t, 2, Limits{}, s)
+	ab, ba := c[0].circuitTo(c[1])
+	whole := func(id wire.CircuitID, text string) []byte {
+		b := circuitData(id, text)
+		wire.SetWhole(b)
+		return b
+	}
+	s.give(c[0].message(circuitData(ab, "1"), circuitData(ab, "2"), whole(ab, "3"), whole(ab, "4"), circuitData(ab, "5")))
+	for _, want := range [][]byte{
+		append(circuitData(ba, "1"), circuitData(ba, "2")...), whole(ba, "3"), whole(ba, "4"), circuitData(ba, "5"),
+	} {
+		if got := s.next(t); !bytes.Equal(got.Buf, want) || got.Addr != c[1].addr {
+			t.Errorf("forwarded %x to %v, want %x", got.Buf, got.Addr, want)
+		}
+	}
+	if n := s.probes.Load(); n != 2 {
+		t.Errorf("%d were sent so that they arrive whole, want 2", n)
+	}
+	for range 10 { // such datagrams cost more, so there are only so many
+		var many [][]byte
+		for range underlay.MaxSegments {
+			many = append(many, whole(ab, ""))
+		}
+		s.give(c[0].message(many...))
+	}
+	s.give(c[0].message(circuitData(ab, "done")))
+	for {
+		if _, text := circuitText(s.next(t).Buf); text == "done" {
+			break
+		}
+	}
+	if n := s.probes.Load(); n < probesPerSecond || n > 2*probesPerSecond {
+		t.Errorf("%d of 640 at once were sent, want about %d", n, probesPerSecond)
+	}
+	if n := r.Stats().Drops["limit"]; n == 0 {
+		t.Error("nothing says that others were not")
 	}
 }
 
@@ -242,7 +286,7 @@ func TestCircuitDataThatIsMalformedIsDropped(t *testing.T) {
 		return append(append(b, good...), byte(kind))
 	}
 	bad := [][]byte{
-		change(1, 1), change(2, 1), change(3, 1), // bytes that are zero
+		change(1, 2), change(2, 1), change(3, 1), // an unknown flag, bytes that are zero
 		change(wire.CircuitOverhead, byte(wire.KindCircuit)), // a circuit in a circuit
 		change(wire.CircuitOverhead, byte(wire.KindCircuitNotice)),
 		change(wire.CircuitOverhead, 0),
@@ -345,6 +389,9 @@ func FuzzForwarder(f *testing.F) {
 	s.discard = true
 	capture := &captureCarrier{script: s}
 	forwarder.Carrier = capture
+	for _, id := range []wire.CircuitID{ab, ba} {
+		r.circuits.lookup(id).probes.SetLimit(rate.Inf)
+	}
 	addrs := []underlay.Message{{Addr: c[0].addr}, {Addr: c[1].addr}, {Addr: netip.MustParseAddrPort("203.0.113.9:9")}}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		var in []underlay.Message
@@ -405,6 +452,8 @@ type captureCarrier struct {
 	*script
 	sent []string
 }
+
+func (c *captureCarrier) Probe(m underlay.Message) error { return c.Send([]underlay.Message{m}) }
 
 func (c *captureCarrier) Send(ms []underlay.Message) error {
 	for _, m := range ms {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -27,6 +28,8 @@ type script struct {
 	direct  []underlay.Message
 	discard bool
 	sends   int
+
+	probes atomic.Int64 // datagrams that were to arrive whole
 }
 
 func newScript() *script {
@@ -75,6 +78,11 @@ func (s *script) Send(ms []underlay.Message) error {
 		}
 	}
 	return nil
+}
+
+func (s *script) Probe(m underlay.Message) error {
+	s.probes.Add(1)
+	return s.Send([]underlay.Message{m})
 }
 
 func (s *script) LocalAddr() netip.AddrPort { return netip.MustParseAddrPort("198.51.100.1:5040") }

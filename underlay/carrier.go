@@ -2,7 +2,10 @@
 // net.Conn as a framed stream, or in memory.
 package underlay
 
-import "net/netip"
+import (
+	"errors"
+	"net/netip"
+)
 
 // A Message is one or more datagrams to or from one address, back to back in Buf. Each is Seg
 // bytes long, but the last may be shorter. It is what one UDP_SEGMENT or UDP_GRO message
@@ -42,6 +45,12 @@ type Carrier interface {
 	// carrier remains usable unless it is net.ErrClosed.
 	Send(ms []Message) error
 
+	// Probe sends m, which is one datagram, so that nobody on its way fragments it: it arrives whole or not
+	// at all. It is for finding out what a path carries, and does not wait. An error that is ErrTooLong says that
+	// not even the first hop carries m; one that is errors.ErrUnsupported, that this carrier cannot forbid
+	// fragments, so that nothing can be found out. A carrier between two fixed ends carries up to MaxMessage.
+	Probe(m Message) error
+
 	// LocalAddr is the address others may reach this end by, as far as this end can know;
 	// invalid for a carrier between two fixed ends.
 	LocalAddr() netip.AddrPort
@@ -49,3 +58,6 @@ type Carrier interface {
 	// Close ends Receive and Send, releases everything and waits for the carrier's own goroutines.
 	Close() error
 }
+
+// ErrTooLong is the error of Probe for a datagram that the first hop does not carry whole.
+var ErrTooLong = errors.New("underlay: datagram too long for the first hop")

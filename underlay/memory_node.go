@@ -148,6 +148,15 @@ func (n *Node) Send(ms []Message) error {
 	return n.each(ms, func(to netip.AddrPort, d []byte) { n.net.carry(n.addr, to, d) })
 }
 
+// Probe implements Carrier: no link of a Memory fragments.
+func (n *Node) Probe(m Message) error {
+	if err := m.checkOne(); err != nil {
+		n.count.sendErrors.Add(1)
+		return fmt.Errorf("underlay: probe: %w", err)
+	}
+	return n.Send([]Message{m})
+}
+
 // sendTapped shows every datagram to tap first, without the lock.
 func (n *Node) sendTapped(ms []Message, tap Tap) error {
 	from, err := n.source()

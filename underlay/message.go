@@ -21,6 +21,17 @@ func (m *Message) check() error {
 	return nil
 }
 
+// checkOne is Message.check for what must be one datagram.
+func (m *Message) checkOne() error {
+	if err := m.check(); err != nil {
+		return err
+	}
+	if m.Seg < len(m.Buf) {
+		return fmt.Errorf("a probe of %d datagrams", m.datagrams())
+	}
+	return nil
+}
+
 // checkAddressed is Message.check for a carrier with more than one destination.
 func checkAddressed(m *Message) error {
 	if !m.Addr.IsValid() {

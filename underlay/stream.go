@@ -73,6 +73,15 @@ func (s *Stream) Send(ms []Message) error {
 	return failed
 }
 
+// Probe implements Carrier: a frame arrives whole.
+func (s *Stream) Probe(m Message) error {
+	if err := m.checkOne(); err != nil {
+		s.count.sendErrors.Add(1)
+		return fmt.Errorf("underlay: probe: %w", err)
+	}
+	return s.Send([]Message{m})
+}
+
 func (s *Stream) sendMessage(m *Message, wait *patience) error {
 	if err := m.check(); err != nil {
 		s.count.sendErrors.Add(1)

@@ -14,11 +14,12 @@ import (
 //
 // The socket lets datagrams be fragmented on the way: an overlay that is a little too large for
 // one path then works slowly there, where it would otherwise lose every full packet without a
-// word.
+// word. Only what Probe sends is not fragmented.
 type UDP struct {
 	conn  *net.UDPConn
 	local netip.AddrPort
 	body  udpBody
+	probe prober
 	count counters
 	close sync.Once
 }
@@ -49,6 +50,9 @@ func ListenUDP(ctx context.Context, addr string, cfg Config) (*UDP, error) {
 	conn := pc.(*net.UDPConn)
 	u := &UDP{conn: conn, local: unmapped(conn.LocalAddr().(*net.UDPAddr).AddrPort())}
 	u.body, err = openUDPBody(conn, cfg, &u.count)
+	if err == nil {
+		err = u.probe.open(conn)
+	}
 	if err != nil {
 		conn.Close()
 		return nil, fmt.Errorf("underlay: prepare the socket at %s: %w", u.local, err)
@@ -96,6 +100,24 @@ func (u *UDP) Send(ms []Message) error {
 	if err := u.body.send(ms); err != nil {
 		return closedOr("send", err)
 	}
+	return nil
+}
+
+// Probe implements Carrier. A datagram for which the socket's buffer has no room is lost, as on the way.
+func (u *UDP) Probe(m Message) error {
+	err := m.checkOne()
+	if err == nil {
+		err = checkAddressed(&m)
+	}
+	if err == nil {
+		u.count.messagesSent.Add(1)
+		err = u.probe.send(&m)
+	}
+	if err != nil {
+		u.count.sendErrors.Add(1)
+		return closedOr("probe", err)
+	}
+	u.count.datagramsSent.Add(1)
 	return nil
 }
 

@@ -72,15 +72,13 @@ func (b *batched) offloads() (gso, gro bool) { return b.gso.on.Load(), b.gro }
 // features is what the system was found to offer for one socket.
 type features struct {
 	batches, gso, gro bool
-	v6                bool // an AF_INET6 socket: IPv4 addresses are written mapped
+	v6                bool // see isV6
 }
 
 // prepare sets up the socket, and finds out what it can do by trying. Whatever the system refuses
 // is done without.
 func prepare(fd int, cfg Config) features {
-	var f features
-	domain, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
-	f.v6 = err == nil && domain == unix.AF_INET6
+	f := features{v6: isV6(fd)}
 
 	setBuffer(fd, unix.SO_RCVBUFFORCE, unix.SO_RCVBUF, cfg.ReceiveBuffer)
 	setBuffer(fd, unix.SO_SNDBUFFORCE, unix.SO_SNDBUF, cfg.SendBuffer)
@@ -118,10 +116,24 @@ func setBuffer(fd, force, plain, size int) {
 
 // allowFragments takes the don't-fragment bit off, see UDP.
 func allowFragments(fd int, v6 bool) {
-	_ = unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_DONT)
+	_ = setFragments(fd, v6, unix.IP_PMTUDISC_DONT, unix.IPV6_PMTUDISC_DONT)
+}
+
+// setFragments says how the socket treats datagrams that are too long for the path. An AF_INET6 socket has it for IPv4 too.
+func setFragments(fd int, v6 bool, how4, how6 int) error {
+	err := unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, how4)
 	if v6 {
-		_ = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_PMTUDISC_DONT)
+		if err6 := unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, how6); err == nil {
+			err = err6
+		}
 	}
+	return err
+}
+
+// isV6 reports whether fd is an AF_INET6 socket, to which IPv4 addresses are written mapped.
+func isV6(fd int) bool {
+	domain, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
+	return err == nil && domain == unix.AF_INET6
 }
 
 // segmentation knows whether messages may go out whole with UDP_SEGMENT. Any goroutine may ask.

@@ -534,6 +534,41 @@ func TestSegmentsBeyondThePath(t *testing.T) {
 	})
 }
 
+// A probe is not fragmented, and neither before nor behind it does data travel otherwise than ever.
+func TestProbeBeyondThePath(t *testing.T) {
+	inNamespace(t, 1280, func(netlink.Link) {
+		for _, c := range []struct {
+			to, listen string
+			fits       int
+		}{
+			{"127.0.0.1", ":0", 1280 - 28},
+			{"127.0.0.1", "127.0.0.1:0", 1280 - 28},
+			{"::1", ":0", 1280 - 48},
+			{"::1", "[::1]:0", 1280 - 48},
+		} {
+			for _, cfg := range []Config{{}, {Portable: true}} {
+				a, b := listen(t, c.listen, cfg), listen(t, c.listen, Config{})
+				to := netip.AddrPortFrom(netip.MustParseAddr(c.to), b.LocalAddr().Port())
+				probe := func(size int) Message { return Message{Buf: make([]byte, size), Seg: size, Addr: to} }
+				for range 2 {
+					if err := a.Probe(probe(c.fits + 1)); !errors.Is(err, ErrTooLong) {
+						t.Errorf("%d bytes to %s: %v, want ErrTooLong", c.fits+1, c.to, err)
+					}
+					if err := a.Probe(probe(c.fits)); err != nil {
+						t.Errorf("%d bytes to %s: %v", c.fits, c.to, err)
+					}
+					wantNumbered(t, datagrams(t, b, 1), probe(c.fits))
+					data := numbered(3, 20, 1432, to)
+					if err := a.Send([]Message{data}); err != nil {
+						t.Errorf("data to %s: %v", c.to, err)
+					}
+					wantNumbered(t, datagrams(t, b, 20), data)
+				}
+			}
+		}
+	})
+}
+
 // A zone goes in and comes out as the name of the interface.
 func TestZones(t *testing.T) {
 	inNamespace(t, 65536, func(lo netlink.Link) {

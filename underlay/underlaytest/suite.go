@@ -37,6 +37,7 @@ func Run(t *testing.T, open func(t *testing.T) Ends) {
 		{"many goroutines send", testConcurrentSenders},
 		{"what is lent stays until the next Receive", testLending},
 		{"Send keeps nothing", testSendKeepsNothing},
+		{"Probe", testProbe},
 		{"fewer places than datagrams", testFewPlaces},
 		{"bad messages are refused, the others sent", testBadMessages},
 		{"Close ends Receive", testCloseEndsReceive},
@@ -303,6 +304,41 @@ func testSendKeepsNothing(t *testing.T, e Ends) {
 	want(t, receive(t, e.B, 5, 8), e.AddrA, cut(sent))
 }
 
+// testProbe sends probes, which arrive like datagrams, between datagrams, which go on as before.
+func testProbe(t *testing.T, e Ends) {
+	if err := e.A.Probe(underlay.Message{Buf: []byte{1}, Seg: 1, Addr: e.AddrB}); errors.Is(err, errors.ErrUnsupported) {
+		t.Skip(err)
+	} else if err != nil {
+		t.Fatalf("Probe: %v", err)
+	}
+	want(t, receive(t, e.B, 1, 1), e.AddrA, [][]byte{{1}})
+	for i, size := range []int{2, 100, 1200, 1452, 1500, 9000, 32_000, underlay.MaxMessage} {
+		probe := underlay.Message{Buf: Fill(size, i), Seg: size, Addr: e.AddrB}
+		if err := e.A.Probe(probe); err != nil {
+			t.Fatalf("Probe of %d bytes: %v", size, err)
+		}
+		copied := bytes.Clone(probe.Buf)
+		clear(probe.Buf) // it keeps nothing either
+		data := underlay.Message{Buf: Fill(20_000, i), Seg: 9000, Addr: e.AddrB}
+		send(t, e.A, data)
+		want(t, receive(t, e.B, 4, 8), e.AddrA, append([][]byte{copied}, cut(data)...))
+	}
+	for name, bad := range map[string]underlay.Message{
+		"two datagrams": {Buf: Fill(10, 0), Seg: 5, Addr: e.AddrB},
+		"no bytes":      {Seg: 1, Addr: e.AddrB},
+		"too many":      {Buf: Fill(underlay.MaxMessage+1, 0), Seg: underlay.MaxMessage + 1, Addr: e.AddrB},
+	} {
+		if err := e.A.Probe(bad); err == nil || errors.Is(err, net.ErrClosed) || errors.Is(err, underlay.ErrTooLong) {
+			t.Errorf("Probe of %s: %v", name, err)
+		}
+	}
+	if e.AddrB.IsValid() {
+		if err := e.A.Probe(underlay.Message{Buf: []byte{1}, Seg: 1}); err == nil {
+			t.Error("a probe without an address was sent")
+		}
+	}
+}
+
 func testFewPlaces(t *testing.T, e Ends) {
 	var all [][]byte
 	for i := range 30 {
@@ -403,6 +439,9 @@ func testClosed(t *testing.T, e Ends) {
 	ms := []underlay.Message{{Buf: []byte{1}, Seg: 1, Addr: e.AddrB}}
 	if err := e.A.Send(ms); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("Send: %v, want net.ErrClosed", err)
+	}
+	if err := e.A.Probe(ms[0]); !errors.Is(err, net.ErrClosed) && !errors.Is(err, errors.ErrUnsupported) {
+		t.Errorf("Probe: %v, want net.ErrClosed", err)
 	}
 	if n, err := e.A.Receive(ms); n != 0 || !errors.Is(err, net.ErrClosed) {
 		t.Errorf("Receive: %d, %v, want net.ErrClosed", n, err)

@@ -48,6 +48,9 @@ type Config struct {
 	// Device is nil for a relay that is not a peer.
 	Device Device
 
+	// MTU is the longest packet the device gives out. Paths are measured up to what it needs; not at all if it is 0.
+	MTU int
+
 	// Addresses are our own on the overlay. Nobody else may be given them.
 	Addresses []netip.Prefix
 

@@ -246,7 +246,11 @@ func (in *inbound) data(b []byte, h wire.DataHeader, from path, more int) {
 			in.e.drop(DropControl)
 			return
 		}
-		in.e.post(letter{msg: dst, from: from, remote: s.remote, sealed: s}, DropControl)
+		if msg, ok := wire.TrimControl(dst); ok {
+			in.e.post(letter{msg: msg, from: from, remote: s.remote, sealed: s}, DropControl)
+		} else {
+			in.e.drop(DropControl)
+		}
 		in.out.Discard()
 		return
 	}
@@ -292,7 +296,8 @@ func (in *inbound) deliver(s *session, n int, partial bool) {
 		in.bytes += n
 		return
 	}
-	h, err := packet.Parse(in.out.Settle())
+	pkt := in.out.Settle()
+	h, err := packet.Parse(pkt)
 	if err != nil {
 		in.out.Discard()
 		in.e.drop(DropInner)
@@ -302,6 +307,9 @@ func (in *inbound) deliver(s *session, n int, partial bool) {
 		in.out.Discard()
 		in.e.drop(DropSource)
 		return
+	}
+	if n <= packet.MaxSYN {
+		s.remote.clampMSS(pkt, partial)
 	}
 	if err := in.out.Begin(&h, partial); err != nil {
 		in.e.drop(DropInner)

@@ -56,7 +56,10 @@ type node struct {
 	wire   *underlay.Node
 	dev    *device
 	rekey  time.Duration
+	mtu    int // of the device; 0: paths are not measured
 	random *chance
+
+	carrier func(underlay.Carrier) underlay.Carrier // what the engine is given for wire; nil: wire
 }
 
 func newLab(t *testing.T) *lab {
@@ -103,7 +106,7 @@ func (n *node) start() {
 	n.lab.t.Helper()
 	n.dev = newDevice()
 	e, err := New(Config{
-		PrivateKey: n.key, Device: n.dev, PresharedKey: n.psk, RekeyAfter: n.rekey, Random: n.random,
+		PrivateKey: n.key, Device: n.dev, MTU: n.mtu, PresharedKey: n.psk, RekeyAfter: n.rekey, Random: n.random,
 		Addresses: []netip.Prefix{netip.PrefixFrom(n.ip, 24)},
 	})
 	if err != nil {
@@ -113,7 +116,11 @@ func (n *node) start() {
 	if n.wire, err = n.lab.net.Attach(n.addr); err != nil {
 		n.lab.t.Fatal(err)
 	}
-	if err := e.AddCarrier(n.wire); err != nil {
+	var c underlay.Carrier = n.wire
+	if n.carrier != nil {
+		c = n.carrier(c)
+	}
+	if err := e.AddCarrier(c); err != nil {
 		n.lab.t.Fatal(err)
 	}
 	e.Start()

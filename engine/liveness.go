@@ -170,6 +170,7 @@ func (r *Remote) advanceLiveness(now time.Time) {
 		}
 		if silence >= probeAfter && !now.Before(l.nextProbe) {
 			r.sendProbe(s, now)
+			r.mtu.doubt(now)
 		}
 	}
 	if r.wanted(now) && now.Sub(l.time(l.sent.Load())) >= r.keepalive(now) {
@@ -217,5 +218,7 @@ func (r *Remote) receiveProbeReply(m wire.ProbeReply, now time.Time) {
 	if l := &r.life; m.Token == l.probe && !l.probedAt.IsZero() {
 		l.rtt = now.Sub(l.probedAt)
 		l.probedAt = time.Time{}
+		return
 	}
+	r.probeAnswered(m.Token, now)
 }

@@ -146,6 +146,9 @@ func (o *outbound) seal(s *session, way *path, p *packet.Packet) error {
 	if err := o.cutter.Start(p, true); err != nil {
 		return err
 	}
+	if limit := s.remote.mtu.bound(); o.cutter.Size() > limit {
+		s.remote.tooLong(&o.cutter, p, limit, time.Now())
+	}
 	prefix := way.prefixLen()
 	if prefix+o.cutter.Size()+wire.DataOverhead > underlay.MaxMessage {
 		return packet.ErrOffload
@@ -167,6 +170,9 @@ func (o *outbound) seal(s *session, way *path, p *packet.Packet) error {
 			slot = slot[prefix:]
 		}
 		o.cutter.Next(slot[wire.HeaderLen : wire.HeaderLen+size])
+		if size <= packet.MaxSYN {
+			s.remote.clampMSS(slot[wire.HeaderLen:wire.HeaderLen+size], flags != 0)
+		}
 		s.sealer.Seal(slot, counter, flags, &o.nonce)
 		counter++
 		o.bytes += size

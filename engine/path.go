@@ -174,6 +174,8 @@ const maxAddrs = 4
 func (r *Remote) setPath(p path) {
 	if have := r.path.Load(); have == nil || *have != p {
 		r.path.Store(&p)
+		r.mtu.enter(p, r.engine.cfg.MTU)
+		r.wake()
 	}
 }
 

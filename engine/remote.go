@@ -44,6 +44,7 @@ type Remote struct {
 
 	traffic trafficCounters
 	life    liveness
+	mtu     pathMTU
 	unheard unheard
 
 	mu     sync.Mutex // guards what follows, control's part
@@ -169,6 +170,7 @@ func (r *Remote) tick() {
 	r.advanceKeys(now)
 	r.advanceLiveness(now)
 	r.advanceHandshake(now)
+	r.advanceMTU(now)
 	r.advanceHeld(now)
 	if r.idleSince(now) > forgetLearnt && r.learnt {
 		r.forget()
@@ -190,7 +192,7 @@ func (e *Engine) begin() bool {
 
 // schedule sets the timer. It is called with mu held.
 func (r *Remote) schedule(now time.Time) {
-	due := earliest(r.keysDeadline(), r.livenessDeadline(now), r.hs.deadline(), r.held.deadline())
+	due := earliest(r.keysDeadline(), r.livenessDeadline(now), r.mtuDeadline(), r.hs.deadline(), r.held.deadline())
 	if r.learnt {
 		due = earliest(due, now.Add(forgetLearnt))
 	}
@@ -286,6 +288,7 @@ type RemoteStatus struct {
 	Endpoint      netip.AddrPort // where packets go; zero for streams and circuits
 	Via           string         // the relay's name or key when the path is a circuit
 	RoundTripTime time.Duration  // as a probe last measured it; 0: not measured
+	MTU           int            // the longest packet that the path carries whole, and the device can use; 0: not measured
 	Traffic       Traffic
 }
 
@@ -304,6 +307,9 @@ func (r *Remote) Status() RemoteStatus {
 		st.Endpoint = p.addr
 		if p.relay != nil {
 			st.Via = p.relay.label()
+		}
+		if r.mtu.found.Load() {
+			st.MTU = int(r.mtu.fits.Load())
 		}
 	}
 	return st

@@ -53,6 +53,7 @@ type node struct {
 	ip, ip6 netip.Addr     // on the overlay
 	key     wire.PrivateKey
 	absent  bool // is not started with the others
+	mtu     int  // of the device; 0: paths are not measured
 
 	engine *engine.Engine
 	wire   *underlay.Node
@@ -165,7 +166,7 @@ func (n *node) start() {
 	n.lab.t.Helper()
 	n.dev = newDevice()
 	e, err := engine.New(engine.Config{
-		PrivateKey: n.key, Device: n.dev,
+		PrivateKey: n.key, Device: n.dev, MTU: n.mtu,
 		Addresses: []netip.Prefix{netip.PrefixFrom(n.ip, 24), netip.PrefixFrom(n.ip6, 64)},
 	})
 	if err != nil {

@@ -23,7 +23,7 @@ import (
 const (
 	DefaultInterface   = "adit0"
 	DefaultListen      = ":0" // any free port, on every address
-	DefaultMTU         = 1400
+	DefaultMTU         = 1400 // where the peer cannot find out what the underlay carries
 	DefaultRekeyAfter  = 5 * time.Minute
 	DefaultKeepalive   = 25 * time.Second
 	DefaultSocksListen = "127.0.0.1:1080"
@@ -61,7 +61,7 @@ type Peer struct {
 	PresharedKey wire.PresharedKey // of the sessions with peers that name no other; zero: none
 	Addresses    []netip.Prefix    // own overlay addresses, host bits set, at least one
 	Listen       string            // UDP: host:port, host empty or a literal address
-	MTU          int               // of the overlay
+	MTU          int               // of the overlay; 0: what the underlay carries, see peer.AutoMTU
 	Advertise    []netip.Prefix    // networks opened to other peers, masked; not in ModeTUN
 	Socks        *Socks            // nil: none
 	Relays       []RelayEndpoint

@@ -71,10 +71,19 @@ func TestLeastPeerGetsDefaults(t *testing.T) {
 		PrivateKey: selfKey,
 		Addresses:  prefixes("10.9.0.2/24"),
 		Listen:     ":5040",
-		MTU:        1400,
 		RekeyAfter: 5 * time.Minute,
 		Keepalive:  25 * time.Second,
 	})
+}
+
+// What the underlay carries is found out when the peer starts.
+func TestMTUAuto(t *testing.T) {
+	for _, said := range []string{"auto", `"auto"`} {
+		p, err := ParsePeer("adit.yaml", []byte(leastPeer+"mtu: "+said+"\n"), testKeys(t))
+		if err != nil || p.MTU != 0 {
+			t.Errorf("mtu: %s: %+v, %v", said, p, err)
+		}
+	}
 }
 
 func TestPeerWithEveryKey(t *testing.T) {

@@ -125,14 +125,18 @@ func readAddresses(v value) []netip.Prefix {
 	return addrs
 }
 
+// readMTU returns 0 for what the peer is to find out itself.
 func readMTU(s *section, addrs []netip.Prefix) int {
 	v, ok := s.get("mtu")
 	if !ok {
-		return DefaultMTU
+		return 0
 	}
-	n, ok := v.integer(minMTU, maxMTU, "bytes")
+	if v.kind == kindText && v.node.text == "auto" {
+		return 0
+	}
+	n, ok := v.integer(minMTU, maxMTU, "bytes, or auto")
 	if !ok {
-		return DefaultMTU
+		return 0
 	}
 	if n < minMTUIPv6 {
 		for _, a := range addrs {

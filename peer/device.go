@@ -51,9 +51,6 @@ type deviceConfig struct {
 // openDevice takes the mode asked for, or the best there is: TUN where the process may have it. That
 // falls back only for want of privilege or of a TUN driver; any other failure is one.
 func openDevice(ctx context.Context, c deviceConfig) (device, error) {
-	if c.MTU == 0 {
-		c.MTU = config.DefaultMTU
-	}
 	switch c.Mode {
 	case config.ModeTUN:
 		d, err := openTUN(ctx, c, "the configuration asks for it")

@@ -11,6 +11,7 @@
 package peer
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -55,6 +56,8 @@ type Config struct {
 type Peer struct {
 	engine    *engine.Engine
 	device    device
+	mtu       int
+	mtuReason string
 	udp       *underlay.UDP // nil with Config.NoUDP
 	transport *http.Transport
 	cfg       Config
@@ -95,22 +98,23 @@ func start(ctx context.Context, cfg Config) (*Peer, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
+	mtu, because := cfg.OverlayMTU()
 	d, err := openDevice(ctx, deviceConfig{
-		Mode: cfg.Mode, Interface: cfg.Interface, MTU: cfg.MTU, Addresses: cfg.Addresses,
+		Mode: cfg.Mode, Interface: cfg.Interface, MTU: mtu, Addresses: cfg.Addresses,
 		Routes: cfg.routes(), Endpoints: cfg.endpoints(), Advertise: cfg.Advertise, Host: cfg.Host, Logger: cfg.Logger,
 	})
 	if err != nil {
 		return nil, err
 	}
 	e, err := engine.New(engine.Config{
-		PrivateKey: cfg.PrivateKey, PresharedKey: cfg.PresharedKey, Device: d.Device, Addresses: cfg.Addresses,
+		PrivateKey: cfg.PrivateKey, PresharedKey: cfg.PresharedKey, Device: d.Device, MTU: mtu, Addresses: cfg.Addresses,
 		RekeyAfter: cfg.RekeyAfter, Keepalive: cfg.Keepalive, Logger: cfg.Logger,
 	})
 	if err != nil {
 		d.Close()
 		return nil, err
 	}
-	p := &Peer{engine: e, device: d, cfg: cfg, closed: make(chan struct{})}
+	p := &Peer{engine: e, device: d, mtu: mtu, mtuReason: because, cfg: cfg, closed: make(chan struct{})}
 	p.transport = newTransport(p.DialContext)
 	if err := p.populate(ctx); err != nil {
 		e.Close()
@@ -125,7 +129,7 @@ func start(ctx context.Context, cfg Config) (*Peer, error) {
 // remotes that are known.
 func (p *Peer) populate(ctx context.Context) error {
 	if !p.cfg.NoUDP {
-		udp, err := listenUDP(ctx, p.cfg.Listen, p.cfg.UDP, p.cfg.Logger)
+		udp, err := listenUDP(ctx, p.cfg.listen(), p.cfg.UDP, p.cfg.Logger)
 		if err != nil {
 			return err
 		}
@@ -180,10 +184,17 @@ func closeCarriers(carriers []underlay.Carrier) {
 	}
 }
 
-func listenUDP(ctx context.Context, listen string, c config.UDP, log *slog.Logger) (*underlay.UDP, error) {
-	if listen == "" {
-		listen = config.DefaultListen
+// listen is where the UDP socket is opened; nowhere if there is to be none.
+func (c *Config) listen() string { return listenAt(c.Listen, c.NoUDP) }
+
+func listenAt(listen string, noUDP bool) string {
+	if noUDP {
+		return ""
 	}
+	return cmp.Or(listen, config.DefaultListen)
+}
+
+func listenUDP(ctx context.Context, listen string, c config.UDP, log *slog.Logger) (*underlay.UDP, error) {
 	return underlay.ListenUDP(ctx, listen, underlay.Config{Logger: log, DisableGSO: c.NoGSO, DisableGRO: c.NoGRO})
 }
 

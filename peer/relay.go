@@ -34,6 +34,9 @@ type Relay struct {
 	udp    *underlay.UDP // nil with RelayConfig.NoUDP
 	device device        // empty when it is no peer
 	cfg    RelayConfig
+
+	mtu       int // of its overlay
+	mtuReason string
 }
 
 // OpenRelay starts the relay that the file at path describes.
@@ -76,13 +79,15 @@ func startRelay(ctx context.Context, cfg RelayConfig) (*Relay, error) {
 		for _, m := range cfg.Members {
 			routes = append(routes, m.AllowedIPs...)
 		}
+		mtu, because := cfg.OverlayMTU()
 		d, err := openDevice(ctx, deviceConfig{
-			Mode: cfg.Mode, Interface: cfg.Interface, MTU: cfg.MTU, Addresses: cfg.Addresses, Routes: routes, Logger: cfg.Logger,
+			Mode: cfg.Mode, Interface: cfg.Interface, MTU: mtu, Addresses: cfg.Addresses, Routes: routes, Logger: cfg.Logger,
 		})
 		if err != nil {
 			return nil, err
 		}
-		r.device, ec.Device = d, d.Device
+		r.device, ec.Device, ec.MTU = d, d.Device, mtu
+		r.mtu, r.mtuReason = mtu, because
 	}
 	members := make([]relay.Member, len(cfg.Members))
 	for i, m := range cfg.Members {
@@ -106,6 +111,9 @@ func startRelay(ctx context.Context, cfg RelayConfig) (*Relay, error) {
 	return r, nil
 }
 
+// listen is where the UDP socket is opened; nowhere if there is to be none.
+func (c *RelayConfig) listen() string { return listenAt(c.Listen, c.NoUDP) }
+
 func relayLimits(l config.Limits) relay.Limits {
 	if l.CircuitsPerMember == 0 {
 		l.CircuitsPerMember = config.DefaultCircuits
@@ -116,7 +124,7 @@ func relayLimits(l config.Limits) relay.Limits {
 // populate gives the relay its carriers.
 func (r *Relay) populate(ctx context.Context) error {
 	if !r.cfg.NoUDP {
-		udp, err := listenUDP(ctx, r.cfg.Listen, r.cfg.UDP, r.cfg.Logger)
+		udp, err := listenUDP(ctx, r.cfg.listen(), r.cfg.UDP, r.cfg.Logger)
 		if err != nil {
 			return err
 		}
@@ -148,6 +156,8 @@ type RelayStatus struct {
 	UDPAddress netip.AddrPort // local; zero without a UDP socket
 	Mode       config.Mode    // as a peer; empty when it is none
 	ModeReason string
+	MTU        int // as a peer; 0 when it is none
+	MTUReason  string
 	Addresses  []netip.Prefix
 	Members    []engine.RemoteStatus
 	Forwarded  relay.Stats
@@ -158,7 +168,7 @@ type RelayStatus struct {
 // Status returns the relay's state and counters as they are now.
 func (r *Relay) Status() RelayStatus {
 	st := RelayStatus{
-		PublicKey: r.PublicKey(), Mode: r.device.mode, ModeReason: r.device.why,
+		PublicKey: r.PublicKey(), Mode: r.device.mode, ModeReason: r.device.why, MTU: r.mtu, MTUReason: r.mtuReason,
 		Addresses: r.cfg.Addresses, Forwarded: r.relay.Stats(), Engine: r.relay.Engine().Stats(),
 	}
 	if r.udp != nil {

@@ -17,6 +17,8 @@ type Status struct {
 	Mode       config.Mode // ModeTUN or ModeNetstack
 	ModeReason string      // why that one
 	Interface  string      // TUN mode: its name
+	MTU        int         // of the overlay, here
+	MTUReason  string      // why that one
 	Addresses  []netip.Prefix
 	UDPAddress netip.AddrPort // local; zero without a UDP socket
 	Remotes    []engine.RemoteStatus
@@ -30,7 +32,7 @@ type Status struct {
 func (p *Peer) Status() Status {
 	st := Status{
 		Name: p.cfg.Name, PublicKey: p.PublicKey(),
-		Mode: p.device.mode, ModeReason: p.device.why, Interface: p.device.iface,
+		Mode: p.device.mode, ModeReason: p.device.why, Interface: p.device.iface, MTU: p.mtu, MTUReason: p.mtuReason,
 		Addresses: p.cfg.Addresses, Engine: p.engine.Stats(),
 	}
 	for _, r := range p.engine.Remotes() {

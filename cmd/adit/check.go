@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/adit-overlay/adit/config"
+	"github.com/adit-overlay/adit/peer"
 )
 
 func checkCommand(e *env) *cobra.Command {
@@ -73,7 +74,7 @@ func printPeer(w io.Writer, path string, p *config.Peer) error {
 	s.row("addresses", prefixes(p.Addresses))
 	s.row("mode", mode(p.Mode, p.Interface))
 	s.row("listen", p.Listen+" (UDP)")
-	s.row("mtu", fmt.Sprint(p.MTU))
+	s.row("mtu", mtu(p.MTU, (&peer.Config{Peer: *p}).OverlayMTU))
 	s.row("timers", timers(p.RekeyAfter, p.Keepalive))
 	if !p.PresharedKey.IsZero() {
 		s.row("pre-shared key", "yes")
@@ -109,7 +110,7 @@ func printRelay(w io.Writer, path string, r *config.Relay) error {
 	if len(r.Addresses) > 0 {
 		s.row("addresses", prefixes(r.Addresses))
 		s.row("mode", mode(r.Mode, r.Interface))
-		s.row("mtu", fmt.Sprint(r.MTU))
+		s.row("mtu", mtu(r.MTU, (&peer.RelayConfig{Relay: *r}).OverlayMTU))
 	}
 	s.row("timers", timers(r.RekeyAfter, r.Keepalive))
 	if !r.PresharedKey.IsZero() {
@@ -133,6 +134,15 @@ func mode(m config.Mode, iface string) string {
 		return "netstack (no root needed)"
 	}
 	return fmt.Sprintf("auto (tun with interface %s where allowed, else netstack)", iface)
+}
+
+// mtu says what is configured, and what is chosen if that is nothing.
+func mtu(configured int, chosen func() (int, string)) string {
+	if configured != 0 {
+		return fmt.Sprint(configured)
+	}
+	n, because := chosen()
+	return fmt.Sprintf("auto (%d here: %s)", n, because)
 }
 
 func timers(rekey, keepalive time.Duration) string {

@@ -49,6 +49,7 @@ func runRelay(ctx context.Context, c config.Relay, log *slog.Logger) error {
 	st := r.Status()
 	if st.Mode != "" {
 		log.Info("mode", "mode", st.Mode, "because", st.ModeReason)
+		log.Info("mtu", "mtu", st.MTU, "because", st.MTUReason)
 	}
 	log.Info("ready", "mode", "relay", "udp", st.UDPAddress, "members", len(c.Members), "addresses", fmt.Sprint(st.Addresses), "public_key", st.PublicKey)
 	<-ctx.Done()

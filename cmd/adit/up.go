@@ -96,6 +96,7 @@ func up(ctx context.Context, c config.Peer, log *slog.Logger) error {
 	govern(ctx)
 	st := p.Status()
 	log.Info("mode", "mode", st.Mode, "because", st.ModeReason)
+	log.Info("mtu", "mtu", st.MTU, "because", st.MTUReason)
 	front, err := serveSocks(p, c.Socks, log)
 	if err != nil {
 		return err

@@ -25,10 +25,11 @@ const (
 // Traffic describes packets to drop. The zero value is all traffic, save the neighbour
 // discovery that IPv6 cannot do without.
 type Traffic struct {
-	Protocol Protocol
-	From, To string // an address or a prefix; empty: any
-	Port     uint16 // destination port, for UDP and TCP; 0: any
-	OneWay   bool   // packets from From to To only; otherwise also from To to From
+	Protocol  Protocol
+	From, To  string // an address or a prefix; empty: any
+	Port      uint16 // destination port, for UDP and TCP; 0: any
+	Fragments bool   // only fragments of IPv4 packets; not on a NAT, which puts them together first
+	OneWay    bool   // packets from From to To only; otherwise also from To to From
 }
 
 // blocker is what a host drops.
@@ -127,6 +128,9 @@ func (t Traffic) rules() ([][]expr.Any, error) {
 	default:
 		return nil, fmt.Errorf("no protocol %d", t.Protocol)
 	}
+	if t.Fragments && (from.IsValid() && from.Addr().Is6() || to.IsValid() && to.Addr().Is6()) {
+		return nil, fmt.Errorf("fragments of IPv6 from %s to %s", t.From, t.To)
+	}
 	if t.Port != 0 && t.Protocol != UDP && t.Protocol != TCP {
 		return nil, fmt.Errorf("port %d without UDP or TCP", t.Port)
 	}
@@ -146,6 +150,13 @@ func (t Traffic) rule(protocol byte, src, dst netip.Prefix, portAt uint32) []exp
 	var exprs []expr.Any
 	if protocol != 0 {
 		exprs = append(exprs, protocolIs(protocol)...)
+	}
+	if t.Fragments {
+		exprs = append(exprs, familyIs(unix.NFPROTO_IPV4)...)
+		exprs = append(exprs, // the bit for more fragments, or an offset
+			&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: 6, Len: 2},
+			&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 2, Mask: []byte{0x3f, 0xff}, Xor: []byte{0, 0}},
+			&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: []byte{0, 0}})
 	}
 	exprs = append(exprs, addressIn(src, 12, 8)...)
 	exprs = append(exprs, addressIn(dst, 16, 24)...)

@@ -46,7 +46,7 @@ func run() error {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	p, err := peer.Start(ctx, peer.Config{Peer: *c, Logger: slog.New(slog.NewTextHandler(os.Stderr, nil))})
+	p, err := peer.Start(ctx, peer.Config{Peer: *c, Logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: c.Log.Level}))})
 	if err != nil {
 		return err
 	}

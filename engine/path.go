@@ -218,6 +218,9 @@ func (r *Remote) carrierAdded(c underlay.Carrier) {
 		r.startHandshake(time.Now())
 		r.hs.due = time.Now() // also if it is one that has found no answer so far
 	}
+	if r.hs.active && r.hs.pending == nil {
+		r.hs.due, r.hs.tries = time.Now(), 0 // there was no way to send anything yet
+	}
 	r.wake()
 }
 

@@ -233,3 +233,29 @@ func tcpSuper(src, dst netip.Addr, n, size int) *packet.Packet {
 	binary.BigEndian.PutUint16(t[16:], checksum.Combine(sum, uint16(len(t))))
 	return &packet.Packet{Pieces: [][]byte{b}, Offload: packet.Offload{Checksum: packet.ChecksumPartial, Transport: 20, Header: 40, Segment: size}}
 }
+
+// A remote is made known before there is any carrier to reach it by. It is tried when there is one, not when
+// the next try would be due.
+func TestTheFirstCarrierIsTriedAtOnce(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, l *lab) {
+		b := l.node("b")
+		a := l.plan("a")
+		e, err := New(Config{PrivateKey: a.key, Device: newDevice(), Random: a.random})
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.engine = e
+		e.Start()
+		b.knows(a, "")
+		a.knows(b, at(b))
+		advance(firstRetry / 10) // it has been tried, in vain
+		if a.wire, err = l.net.Attach(a.addr); err != nil {
+			t.Fatal(err)
+		}
+		if err := e.AddCarrier(a.wire); err != nil {
+			t.Fatal(err)
+		}
+		advance(firstRetry / 10)
+		wantsOneSession(a, b)
+	})
+}

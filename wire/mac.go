@@ -12,14 +12,25 @@ const (
 
 type mac [macLen]byte
 
+// macOf is HMAC-SHA256 (RFC 2104) of the data, one after the other, cut to 16 bytes. A key is at most 64 bytes
+// long. crypto/hmac would do, but it allocates, and a flood of forged handshakes is told from the rest here.
 func macOf(key []byte, data ...[]byte) (m mac) {
-	h := hmac.New(sha256.New, key)
-	for _, d := range data {
-		h.Write(d)
+	var inner [sha256.BlockSize + MaxInitiationLen]byte // room for the longest message
+	var outer [sha256.BlockSize + sha256.Size]byte
+	copy(inner[:sha256.BlockSize], key)
+	copy(outer[:sha256.BlockSize], key)
+	for i := range sha256.BlockSize {
+		inner[i] ^= 0x36
+		outer[i] ^= 0x5c
 	}
-	var sum [sha256.Size]byte
-	copy(m[:], h.Sum(sum[:0]))
-	return m
+	text := inner[:sha256.BlockSize]
+	for _, d := range data {
+		text = append(text, d...)
+	}
+	sum := sha256.Sum256(text)
+	copy(outer[sha256.BlockSize:], sum[:])
+	sum = sha256.Sum256(outer[:])
+	return mac(sum[:macLen])
 }
 
 // labelled derives the keys that anybody who knows a public key can derive (§6, §7).

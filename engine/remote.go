@@ -117,6 +117,7 @@ func (e *Engine) enter(r *Remote) error {
 		return fmt.Errorf("public key %v is another remote's already", r.key)
 	}
 	e.remotes[r.key] = r
+	e.local.Know(r.key)
 	if r.relay {
 		e.relays = append(e.relays, r)
 	}
@@ -235,6 +236,7 @@ func (r *Remote) forget() {
 	e.circuits.remove(r.paths.circuit)
 	e.mu.Lock()
 	delete(e.remotes, r.key)
+	e.local.Forget(r.key)
 	e.mu.Unlock()
 }
 
@@ -246,6 +248,7 @@ func (r *Remote) close() {
 	r.timer.Stop()
 	r.cancelInitiation()
 	r.dropSessions()
+	r.engine.local.Forget(r.key)
 	r.held.clear(r.engine)
 }
 

@@ -19,7 +19,8 @@
 //
 // # A handshake
 //
-// The initiator and the responder each have a [Local], and a [Cookie] for each remote.
+// The initiator and the responder each have a [Local], and a [Cookie] for each remote. [Local.Know] computes
+// beforehand what all handshakes with a remote have in common.
 //
 //	initiator                                          responder
 //	ini, msg, err := local.Initiate(…)

@@ -1,7 +1,6 @@
 package wire
 
 import (
-	"crypto/ecdh"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -13,13 +12,14 @@ import (
 // The handshake is Noise_IKpsk2_25519_AESGCM_SHA256 (§4, §5).
 var prologue = []byte("adit/1")
 
-// A Local is our own end of every handshake: the key pair and what follows from it. It does
-// not change and may be used by many goroutines.
+// A Local is our own end of every handshake: the key pair and what follows from it. It may be used
+// by many goroutines.
 type Local struct {
 	static  noise.DHKey
-	ecdh    *ecdh.PrivateKey // the same
 	public  PublicKey
 	mac1Key [32]byte
+	statics *statics
+	suite   noise.CipherSuite
 }
 
 // NewLocal returns the Local of a private key; the zero key is an error.
@@ -28,21 +28,22 @@ func NewLocal(k PrivateKey) (*Local, error) {
 		return nil, errZeroPrivate
 	}
 	pub := k.Public()
-	return &Local{
+	l := &Local{
 		static:  noise.DHKey{Private: k[:], Public: pub[:]},
-		ecdh:    k.ecdh(),
 		public:  pub,
 		mac1Key: mac1Key(pub),
-	}, nil
+		statics: newStatics(),
+	}
+	l.suite = noise.NewCipherSuite(x25519{l}, noise.CipherAESGCM, noise.HashSHA256)
+	return l, nil
 }
 
 // Public returns our public key.
 func (l *Local) Public() PublicKey { return l.public }
 
 func (l *Local) config(random io.Reader) noise.Config {
-	dh := &x25519{static: keyPair{l.static.Private, l.ecdh}}
 	return noise.Config{
-		CipherSuite:           dh.suite(),
+		CipherSuite:           l.suite,
 		Random:                source(random),
 		Pattern:               noise.HandshakeIK,
 		Prologue:              prologue,
@@ -152,8 +153,9 @@ type Request struct {
 	random *lateSource           // where state draws from
 }
 
-// ReadInitiation reads an initiation, at the price of two Diffie-Hellman results. Errors: ErrMalformed, ErrMAC1 and
-// ErrKey of the ephemeral key, all before the first of them; then ErrHandshake, and ErrKey of the static key.
+// ReadInitiation reads an initiation, at the price of two Diffie-Hellman results, or one for a remote that Know was told
+// of. Errors: ErrMalformed, ErrMAC1 and ErrKey of the ephemeral key, all before the first of them; then
+// ErrHandshake, and ErrKey of the static key.
 func (l *Local) ReadInitiation(msg []byte) (*Request, error) {
 	if KindOf(msg) != KindInitiation {
 		return nil, ErrMalformed

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"testing"
 	"time"
@@ -493,6 +494,53 @@ func BenchmarkHandshake(b *testing.B) {
 		if _, err := ini.Finish(m2); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// The responder's part of a handshake, with a remote that is known and with one that is not.
+func BenchmarkRespond(b *testing.B) {
+	for _, known := range []bool{true, false} {
+		b.Run(fmt.Sprintf("known=%v", known), func(b *testing.B) {
+			l, r := newTestLocal(b, 1), newTestLocal(b, 2)
+			if known {
+				r.Know(l.Public())
+			}
+			_, m1 := initiate(b, l, r, PresharedKey{}, "")
+			b.ReportAllocs()
+			for b.Loop() {
+				req, err := r.ReadInitiation(m1)
+				if err != nil {
+					b.Fatal(err)
+				}
+				_, keys, err := req.Respond(nil, PresharedKey{}, 2)
+				if err != nil {
+					b.Fatal(err)
+				}
+				keys.NewSealer()
+				keys.NewOpener()
+			}
+		})
+	}
+}
+
+// What an initiation costs that only somebody who does not know our public key would send, and one whose sender
+// knows it and nothing else.
+func BenchmarkForgedInitiation(b *testing.B) {
+	l, r := newTestLocal(b, 1), newTestLocal(b, 2)
+	_, m1 := initiate(b, l, r, PresharedKey{}, "")
+	m1[initiationPrefix+40] ^= 1
+	for _, bench := range []struct {
+		name string
+		msg  []byte
+	}{{"MAC1", bytes.Clone(m1)}, {"static", resign(bytes.Clone(m1), r.Public())}} {
+		b.Run(bench.name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := r.ReadInitiation(bench.msg); err == nil {
+					b.Fatal("accepted")
+				}
+			}
+		})
 	}
 }
 

@@ -34,7 +34,7 @@ func NewLocal(k PrivateKey) (*Local, error) {
 		mac1Key: mac1Key(pub),
 		statics: newStatics(),
 	}
-	l.suite = noise.NewCipherSuite(x25519{l}, noise.CipherAESGCM, noise.HashSHA256)
+	l.suite = noise.NewCipherSuite(x25519{l}, lateAESGCM{}, noise.HashSHA256)
 	return l, nil
 }
 

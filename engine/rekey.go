@@ -62,7 +62,8 @@ func (r *Remote) activate(s *session, p path, now time.Time) {
 	if r.relay {
 		r.engine.requests.kick(r)
 	}
-	r.wake()
+	// Not wake: to move a timer forward costs the runtime a walk over all there are, and a relay has many.
+	r.schedule(now)
 }
 
 // confirm is called with the first packet of a session that we answered.

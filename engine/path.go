@@ -170,12 +170,11 @@ func (r *Remote) resolve() {
 // maxAddrs bounds how many addresses of a name an initiation is sent to.
 const maxAddrs = 4
 
-// setPath makes p the path in use. It is called with mu held.
+// setPath makes p the path in use. It is called with mu held, and the timer set after it: a new path is measured.
 func (r *Remote) setPath(p path) {
 	if have := r.path.Load(); have == nil || *have != p {
 		r.path.Store(&p)
 		r.mtu.enter(p, r.engine.cfg.MTU)
-		r.wake()
 	}
 }
 
@@ -201,6 +200,7 @@ func (r *Remote) roam(s *session, from path, now time.Time) {
 	if have == nil || *have != from {
 		r.engine.log.Info("path", "remote", r.label(), "now", from.String())
 		r.setPath(from)
+		r.schedule(now)
 	}
 }
 

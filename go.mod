@@ -3,7 +3,6 @@ module github.com/adit-overlay/adit
 go 1.26.3
 
 require (
-	filippo.io/edwards25519 v1.2.0
 	github.com/armon/go-socks5 v0.0.0-20160902184237-e75332964ef5
 	github.com/flynn/noise v1.1.0
 	github.com/gaissmai/bart v0.30.0

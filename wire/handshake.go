@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"crypto/ecdh"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -16,10 +17,10 @@ var prologue = []byte("adit/1")
 // by many goroutines.
 type Local struct {
 	static  noise.DHKey
+	ecdh    *ecdh.PrivateKey // the same
 	public  PublicKey
 	mac1Key [32]byte
 	statics *statics
-	suite   noise.CipherSuite
 }
 
 // NewLocal returns the Local of a private key; the zero key is an error.
@@ -28,22 +29,22 @@ func NewLocal(k PrivateKey) (*Local, error) {
 		return nil, errZeroPrivate
 	}
 	pub := k.Public()
-	l := &Local{
+	return &Local{
 		static:  noise.DHKey{Private: k[:], Public: pub[:]},
+		ecdh:    k.ecdh(),
 		public:  pub,
 		mac1Key: mac1Key(pub),
 		statics: newStatics(),
-	}
-	l.suite = noise.NewCipherSuite(x25519{l}, lateAESGCM{}, noise.HashSHA256)
-	return l, nil
+	}, nil
 }
 
 // Public returns our public key.
 func (l *Local) Public() PublicKey { return l.public }
 
 func (l *Local) config(random io.Reader) noise.Config {
+	dh := &x25519{local: l}
 	return noise.Config{
-		CipherSuite:           l.suite,
+		CipherSuite:           dh.suite(),
 		Random:                source(random),
 		Pattern:               noise.HandshakeIK,
 		Prologue:              prologue,

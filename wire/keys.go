@@ -181,7 +181,9 @@ func (k PrivateKey) IsZero() bool { return k == PrivateKey{} }
 func (k PresharedKey) IsZero() bool { return k == PresharedKey{} }
 
 // Public returns the public key of k.
-func (k PrivateKey) Public() PublicKey { return base((*[32]byte)(&k)) }
+func (k PrivateKey) Public() PublicKey {
+	return PublicKey(k.ecdh().PublicKey().Bytes())
+}
 
 func (k PrivateKey) ecdh() *ecdh.PrivateKey {
 	p, err := ecdh.X25519().NewPrivateKey(k[:])

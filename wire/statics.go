@@ -19,7 +19,7 @@ func newStatics() *statics { return &statics{of: make(map[PublicKey]*[32]byte)} 
 // Know makes handshakes with remote cheaper, at the price of one Diffie-Hellman result now, until Forget. Any
 // goroutine may call it. It does nothing for a key that fails Check.
 func (l *Local) Know(remote PublicKey) {
-	result, err := exchange((*[32]byte)(l.static.Private), (*[32]byte)(&remote))
+	result, err := exchange(l.ecdh, remote)
 	if err != nil {
 		return
 	}

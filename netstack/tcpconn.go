@@ -29,6 +29,7 @@ type tcpConn struct {
 	ep            tcpip.Endpoint
 	wq            *waiter.Queue
 	local, remote *net.TCPAddr
+	far           bool // counted by Stack.far
 
 	reads   waitPoint
 	into    tcpip.SliceWriter // what Read fills; held by who has the turn, as the next two are
@@ -57,6 +58,7 @@ func newTCPConn(s *Stack, wq *waiter.Queue, ep tcpip.Endpoint) *tcpConn {
 	c.reads.watch(wq, waiter.ReadableEvents|waiter.EventRdHUp|waiter.EventHUp|waiter.EventErr)
 	c.writes.watch(wq, waiter.WritableEvents|waiter.EventHUp|waiter.EventErr)
 	setKeepalive(ep)
+	c.far = s.far.adapt(s, ep)
 	return c
 }
 
@@ -156,6 +158,9 @@ func (c *tcpConn) Close() error {
 	c.closing.Do(func() {
 		close(c.closed)
 		c.ep.Close()
+		if c.far {
+			c.s.far.leave(c.s)
+		}
 		c.wq.EventUnregister(&c.reads.entry)
 		c.wq.EventUnregister(&c.writes.entry)
 		err = nil

@@ -17,8 +17,8 @@ type Config struct {
 	// without batches. Only for UDP.
 	Portable bool
 
-	// ReceiveBuffer and SendBuffer are the sizes of the socket's buffers in bytes, 900 KB and 4 MB
-	// when zero. They are wishes: the system may grant less. Only for UDP.
+	// ReceiveBuffer and SendBuffer are the sizes of the socket's buffers in bytes, 4 MB when zero.
+	// They are wishes: the system may grant less. Only for UDP.
 	ReceiveBuffer int
 	SendBuffer    int
 
@@ -29,12 +29,11 @@ type Config struct {
 }
 
 const (
-	// What waits in the receive buffer while a stream runs at full speed is what everything else has to wait behind:
-	// with 4 MB some 5 ms. This much still holds what comes while another process has the
-	// processor.
-	defaultReceiveBuffer = 900 << 10
-	defaultSendBuffer    = 4 << 20
-	defaultQueue         = 256 << 10
+	// A window of a far sender that arrives at once has to fit: with 900 KB a stream over 20 ms had a third of the
+	// throughput. The price is latency where the processor is what limits a stream, for what is then in the buffer
+	// is what everything else waits behind: 10 ms in place of 5.
+	defaultSocketBuffer = 4 << 20
+	defaultQueue        = 256 << 10
 )
 
 func (c Config) withDefaults() Config {
@@ -42,10 +41,10 @@ func (c Config) withDefaults() Config {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	if c.ReceiveBuffer <= 0 {
-		c.ReceiveBuffer = defaultReceiveBuffer
+		c.ReceiveBuffer = defaultSocketBuffer
 	}
 	if c.SendBuffer <= 0 {
-		c.SendBuffer = defaultSendBuffer
+		c.SendBuffer = defaultSocketBuffer
 	}
 	if c.Queue <= 0 {
 		c.Queue = defaultQueue

@@ -12,33 +12,22 @@ import (
 )
 
 // A wide network is used: on a segment of 9000 bytes datagrams are that long.
-func TestJumboFrames(t *testing.T) {
-	t.Run("TUN", func(t *testing.T) {
-		t.Parallel()
-		p := newPathPair(t, 9000)
-		p.tuns(t)
-		p.wantTraffic(t, p.a, p.b, byRoute)
-	})
-	t.Run("rootless", func(t *testing.T) {
-		t.Parallel()
-		p := newPathPair(t, 9000)
-		p.rootlessPeers(t)
-		p.wantTraffic(t, p.boxA, p.boxB, bySOCKS)
-	})
-}
+func TestJumboFrames(t *testing.T) { testPath(t, 9000) }
 
 // A path of 1300 bytes in the middle, behind which fragments are dropped, and of which no ICMP tells: only measuring
 // helps, and it helps.
-func TestBlackHoleForLongDatagrams(t *testing.T) {
+func TestBlackHoleForLongDatagrams(t *testing.T) { testPath(t, 1300) }
+
+func testPath(t *testing.T, mtu int) {
 	t.Run("TUN", func(t *testing.T) {
 		t.Parallel()
-		p := newPathPair(t, 1300)
+		p := newPathPair(t, mtu)
 		p.tuns(t)
 		p.wantTraffic(t, p.a, p.b, byRoute)
 	})
 	t.Run("rootless", func(t *testing.T) {
 		t.Parallel()
-		p := newPathPair(t, 1300)
+		p := newPathPair(t, mtu)
 		p.rootlessPeers(t)
 		p.wantTraffic(t, p.boxA, p.boxB, bySOCKS)
 	})

@@ -18,17 +18,7 @@ func cutBound(t testing.TB, p *Packet, partial bool, bound int) [][]byte {
 	if !c.Bound(p, bound) {
 		t.Fatalf("%d bytes cannot be cut to %d", p.Len(), bound)
 	}
-	want := c.Segments()
-	var out [][]byte
-	for c.Size() > 0 {
-		b := make([]byte, c.Size())
-		c.Next(b)
-		out = append(out, b)
-	}
-	if len(out) != want {
-		t.Fatalf("%d segments, Segments said %d", len(out), want)
-	}
-	return out
+	return rest(t, &c)
 }
 
 // What is cut smaller is what a super-packet with smaller segments would have been.

@@ -130,6 +130,12 @@ func cutAll(t testing.TB, p *Packet, partial bool) [][]byte {
 	if err := c.Start(p, partial); err != nil {
 		t.Fatal(err)
 	}
+	return rest(t, &c)
+}
+
+// rest takes all segments out of a cutter that was started.
+func rest(t testing.TB, c *Cutter) [][]byte {
+	t.Helper()
 	want := c.Segments()
 	var out [][]byte
 	for c.Size() > 0 {

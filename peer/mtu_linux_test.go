@@ -20,14 +20,14 @@ func TestMTUWithin(t *testing.T) {
 	}
 }
 
-// Loopback is the one network every machine has. It carries 65,536 bytes unless somebody changed that.
+// Loopback is the one network every machine has. It carries some 64 KB unless somebody changed that.
 func TestOverlayMTU(t *testing.T) {
 	lo := mtuWithin(65536)
-	if routeMTU(netip.MustParseAddrPort("127.0.0.1:5040")) != 65536 {
+	if n := routeMTU(netip.MustParseAddrPort("127.0.0.1:5040")); n < mostAutoMTU+underlayOverhead {
 		if os.Getenv("CI") != "" {
-			t.Fatal("must run in CI, but loopback here does not carry 65,536 bytes")
+			t.Fatal("must run in CI, but loopback carries no more than ", n, " bytes")
 		}
-		t.Skip("loopback here does not carry 65,536 bytes")
+		t.Skip("loopback carries no more than ", n, " bytes")
 	}
 	anywhere, _ := chooseMTU(0, ":5040", nil)
 	for _, c := range []struct {

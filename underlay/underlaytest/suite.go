@@ -5,8 +5,8 @@ import (
 	"bytes"
 	"errors"
 	"net"
-	"os"
 	"net/netip"
+	"os"
 	"sync"
 	"testing"
 

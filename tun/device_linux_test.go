@@ -12,7 +12,6 @@ import (
 	"os/exec"
 	"reflect"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -91,8 +90,8 @@ func TestDefaultRouteLeavesUnderlayReachable(t *testing.T) {
 		"203.0.113.7": "under0", "203.0.113.8": "full0",
 		"2001:db8:7::7": "under0", "2001:db8:7::8": "full0",
 	} {
-		if got := ns.command("ip", "route", "get", dst); !strings.Contains(got, " dev "+dev+" ") {
-			t.Errorf("%s should go by %s: %s", dst, dev, got)
+		if got := ns.wayTo(dst); got != dev {
+			t.Errorf("%s goes by %s, should go by %s", dst, got, dev)
 		}
 	}
 	if err := d.Close(); err != nil {
@@ -164,9 +163,9 @@ func TestStaleBypassRoutes(t *testing.T) {
 	index := indexOf("next0") + 1 // the kernel counts
 	d.Close()
 	for dst, metric := range map[string]int{"198.51.100.1": indexOf("lo"), "198.51.100.2": 123456, "198.51.100.3": index} {
-		ns.command("ip", "route", "add", dst, "via", "192.0.2.1", "metric", strconv.Itoa(metric), "proto", strconv.Itoa(BypassProtocol))
+		ns.addRoute(dst, metric, BypassProtocol)
 	}
-	ns.command("ip", "route", "add", "203.0.113.7", "via", "192.0.2.1", "metric", strconv.Itoa(index), "proto", "static")
+	ns.addRoute("203.0.113.7", index, unix.RTPROT_STATIC)
 
 	d = ns.open(c)
 	if got := indexOf("next0"); got != index {
@@ -193,8 +192,9 @@ func TestFailedOpenIsUndone(t *testing.T) {
 	} else if !strings.Contains(err.Error(), "192.0.2.0/24") || errors.Is(err, ErrUnavailable) {
 		t.Errorf("error: %v", err)
 	}
-	if ns.hasLink("half0") || len(ns.routes(RouteProtocol)) > 0 || len(ns.routes(BypassProtocol)) > 0 {
-		t.Errorf("left: %s", ns.command("ip", "route"))
+	left := append(ns.routes(RouteProtocol), ns.routes(BypassProtocol)...)
+	if ns.hasLink("half0") || len(left) > 0 {
+		t.Errorf("left: %v", left)
 	}
 }
 
@@ -482,11 +482,11 @@ func TestDeliverErrorsConcernOnePacket(t *testing.T) {
 	if err := in.Deliver(len(good)+1, packet.Offload{}); !errors.Is(err, ErrOffload) {
 		t.Errorf("more than lent: %v", err)
 	}
-	ns.command("ip", "link", "set", "mine0", "down")
+	ns.withLink("mine0", netlink.LinkSetDown)
 	if err := deliver(good, packet.Offload{}); !errors.Is(err, syscall.EIO) {
 		t.Errorf("set down: %v", err)
 	}
-	ns.command("ip", "link", "set", "mine0", "up")
+	ns.withLink("mine0", netlink.LinkSetUp)
 	if err := deliver(good, packet.Offload{}); err != nil {
 		t.Errorf("set up again: %v", err)
 	}
@@ -556,7 +556,7 @@ func TestCloseUnblocksRead(t *testing.T) {
 func TestReadEndsWhenInterfaceIsDeleted(t *testing.T) {
 	ns := newNamespace(t)
 	d := ns.open(Config{Name: "mine0"})
-	ns.command("ip", "link", "delete", "mine0")
+	ns.withLink("mine0", netlink.LinkDel)
 	var b packet.Batch
 	for {
 		if err := d.Read(&b); err != nil {

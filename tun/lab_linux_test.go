@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"net"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -117,8 +118,8 @@ func (ns *namespace) tryOpen(c Config) (d *Device, err error) {
 	return d, err
 }
 
-// command runs a command in the namespace and returns what it says.
-func (ns *namespace) command(name string, args ...string) string {
+// command runs a command in the namespace.
+func (ns *namespace) command(name string, args ...string) {
 	ns.t.Helper()
 	var out []byte
 	var err error
@@ -126,7 +127,53 @@ func (ns *namespace) command(name string, args ...string) string {
 	if err != nil {
 		ns.t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
 	}
-	return string(out)
+}
+
+// withLink does something to the interface of that name.
+func (ns *namespace) withLink(name string, f func(netlink.Link) error) {
+	ns.t.Helper()
+	ns.do(func() {
+		l, err := netlink.LinkByName(name)
+		if err == nil {
+			err = f(l)
+		}
+		if err != nil {
+			ns.t.Errorf("interface %s: %v", name, err)
+		}
+	})
+}
+
+// addRoute adds a route to one IPv4 address by the underlay's gateway.
+func (ns *namespace) addRoute(dst string, metric int, proto netlink.RouteProtocol) {
+	ns.t.Helper()
+	ns.do(func() {
+		err := netlink.RouteAdd(&netlink.Route{
+			Dst: &net.IPNet{IP: net.ParseIP(dst).To4(), Mask: net.CIDRMask(32, 32)}, Gw: net.ParseIP("192.0.2.1"),
+			Priority: metric, Protocol: proto,
+		})
+		if err != nil {
+			ns.t.Errorf("add route to %s: %v", dst, err)
+		}
+	})
+}
+
+// wayTo is the name of the interface by which the kernel sends packets for dst.
+func (ns *namespace) wayTo(dst string) (name string) {
+	ns.t.Helper()
+	ns.do(func() {
+		routes, err := netlink.RouteGet(net.ParseIP(dst))
+		if err != nil {
+			ns.t.Errorf("route to %s: %v", dst, err)
+			return
+		}
+		l, err := netlink.LinkByIndex(routes[0].LinkIndex)
+		if err != nil {
+			ns.t.Errorf("interface of the route to %s: %v", dst, err)
+			return
+		}
+		name = l.Attrs().Name
+	})
+	return name
 }
 
 // hasLink reports whether there is an interface of that name.

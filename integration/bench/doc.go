@@ -17,8 +17,7 @@
 //   - row.go, rows_*.go: what is measured
 //   - contestants: who is measured, and how it is set up
 //   - load: the load generator; internal, rivals/wgstack: the programs around it
-//   - run.go: the order of it all; stage.go, build.go: what it needs
-//   - process.go: what processes cost; machine.go: on what machine it was
+//   - run.go: the order of it all; build.go: what it needs
 //   - results.go, table.go: what is shown
 //
 // Processor time is that of the tunnel's processes, user and system. Where the end of the tunnel and the load

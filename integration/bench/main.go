@@ -13,6 +13,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/adit-overlay/adit/integration/internal/stage"
 )
 
 func main() {
@@ -52,9 +54,14 @@ func bench(ctx context.Context, args []string) error {
 		return errors.New("-rows and -contestants leave nothing to measure; -list shows what there is")
 	}
 	foreign := o.foreign()
-	m, err := thisMachine(ctx, foreign)
-	if err != nil {
+	var m machine
+	if m.Machine, err = stage.This(ctx); err != nil {
 		return err
+	}
+	if foreign {
+		if m.Rivals, err = rivalVersions(ctx); err != nil {
+			return err
+		}
 	}
 	if o.programs, err = os.MkdirTemp("", "adit-bench-"); err != nil {
 		return err
@@ -64,7 +71,7 @@ func bench(ctx context.Context, args []string) error {
 	if err := build(ctx, o.programs, foreign); err != nil {
 		return err
 	}
-	if w := m.warning(); w != "" {
+	if w := m.Warning(); w != "" {
 		o.progress("%s", w)
 	}
 	r := &results{Command: commandLine(args), Machine: m, Rounds: o.rounds, Quick: o.extent == quickly}

@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"github.com/adit-overlay/adit/integration/bench/contestants"
+	"github.com/adit-overlay/adit/integration/internal/stage"
 )
 
 // results are everything a run has found. It is what -json writes.
@@ -18,6 +19,12 @@ type results struct {
 	Rounds  int
 	Quick   bool `json:",omitempty"`
 	Classes []*classResults
+}
+
+// machine is what the figures depend on, and the rivals, if any took part.
+type machine struct {
+	stage.Machine
+	Rivals []string `json:",omitempty"`
 }
 
 type classResults struct {

@@ -5,14 +5,15 @@ package main
 import (
 	"time"
 
+	"github.com/adit-overlay/adit/integration/internal/stage"
 	"github.com/adit-overlay/adit/integration/lab"
 )
 
 const megabyte = 1e6
 
 // idleMemory and peakMemory measure the end that has more memory resident, and the relay.
-func idleMemory() row { return memoryRow("memory-idle", "memory, idle", residentNow, beforeLoad) }
-func peakMemory() row { return memoryRow("memory-peak", "memory, peak", residentPeak, afterLoad) }
+func idleMemory() row { return memoryRow("memory-idle", "memory, idle", stage.ResidentNow, beforeLoad) }
+func peakMemory() row { return memoryRow("memory-peak", "memory, peak", stage.ResidentPeak, afterLoad) }
 
 func memoryRow(id, name, field string, once moment) row {
 	return row{
@@ -31,7 +32,7 @@ func memoryRow(id, name, field string, once moment) row {
 				if len(ps) == 0 {
 					continue
 				}
-				bytes, err := memory(field, ps...)
+				bytes, err := stage.Memory(field, ps...)
 				if err != nil {
 					return nil, err
 				}
@@ -59,7 +60,7 @@ func crowd() row {
 			{Name: "memory of an attached member", Unit: "kB", Better: less},
 		},
 		run: func(c *cell) (figures []float64, err error) {
-			if e := attempt(func() { figures, err = c.crowd() }); e != nil {
+			if e := stage.Attempt(func() { figures, err = c.crowd() }); e != nil {
 				err = e
 			}
 			return figures, err
@@ -69,13 +70,13 @@ func crowd() row {
 
 func (c *cell) crowd() ([]float64, error) {
 	relay := c.pair.Alone
-	few, err := memory(residentNow, c.pair.Relay)
+	few, err := stage.Memory(stage.ResidentNow, c.pair.Relay)
 	if err != nil {
 		return nil, err
 	}
 	relay.Serve(c.pair, c.pace.crowd)
 	defer relay.ServeTwo(c.pair)
-	before, err := cpuTime(c.pair.Relay)
+	before, err := stage.CPUTime(c.pair.Relay)
 	if err != nil {
 		return nil, err
 	}
@@ -83,11 +84,11 @@ func (c *cell) crowd() ([]float64, error) {
 	if err != nil {
 		return nil, err
 	}
-	after, err := cpuTime(c.pair.Relay)
+	after, err := stage.CPUTime(c.pair.Relay)
 	if err != nil {
 		return nil, err
 	}
-	many, err := memory(residentNow, c.pair.Relay)
+	many, err := stage.Memory(stage.ResidentNow, c.pair.Relay)
 	if err != nil {
 		return nil, err
 	}

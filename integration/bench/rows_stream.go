@@ -9,6 +9,7 @@ import (
 
 	"github.com/adit-overlay/adit/integration/bench/contestants"
 	"github.com/adit-overlay/adit/integration/bench/load"
+	"github.com/adit-overlay/adit/integration/internal/stage"
 	"github.com/adit-overlay/adit/integration/lab"
 )
 
@@ -82,8 +83,8 @@ func (c *cell) cost(f func() error) (ends, relay float64, err error) {
 type spent struct{ ends, relay time.Duration }
 
 func (c *cell) spent() (s spent, err error) {
-	if s.ends, err = cpuTime(c.pair.Ends...); err == nil && c.pair.Relay != nil {
-		s.relay, err = cpuTime(c.pair.Relay)
+	if s.ends, err = stage.CPUTime(c.pair.Ends...); err == nil && c.pair.Relay != nil {
+		s.relay, err = stage.CPUTime(c.pair.Relay)
 	}
 	return s, err
 }
@@ -98,7 +99,7 @@ func far(rtt time.Duration, loss float64) row {
 			{Name: name + ": longest gap", Unit: "ms", Better: less},
 		},
 		run: func(c *cell) ([]float64, error) {
-			err := attempt(func() { c.pair.Wire.Set(lab.Impairment{Delay: rtt / 2, Loss: loss}) })
+			err := stage.Attempt(func() { c.pair.Wire.Set(lab.Impairment{Delay: rtt / 2, Loss: loss}) })
 			if err != nil {
 				return nil, err
 			}
@@ -126,7 +127,7 @@ func relayed(name string, size int) row {
 		run: func(c *cell) ([]float64, error) {
 			var p contestants.Passed
 			_, cpu, err := c.cost(func() (err error) {
-				if e := attempt(func() { p, err = c.pair.Alone.Blast(size, c.pace.blast) }); e != nil {
+				if e := stage.Attempt(func() { p, err = c.pair.Alone.Blast(size, c.pace.blast) }); e != nil {
 					return e
 				}
 				return err

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/adit-overlay/adit/integration/bench/contestants"
+	"github.com/adit-overlay/adit/integration/internal/stage"
 	"github.com/adit-overlay/adit/integration/lab"
 )
 
@@ -55,7 +56,7 @@ func (p *plan) run(ctx context.Context) ([]*classResults, error) {
 	for i, c := range classes {
 		r := newClass(c, rows[i])
 		all = append(all, r)
-		err := play(ctx, func(s *stage) {
+		err := stage.Play(ctx, func(s *stage.Stage) {
 			h := heat{plan: p, stage: s, class: c, rows: rows[i], results: r}
 			h.run()
 		})
@@ -72,7 +73,7 @@ func (p *plan) run(ctx context.Context) ([]*classResults, error) {
 // heat is one class being measured.
 type heat struct {
 	*plan
-	stage   *stage
+	stage   *stage.Stage
 	class   contestants.Class
 	rows    []row
 	results *classResults
@@ -99,7 +100,7 @@ func (h *heat) enter() {
 	for i, c := range h.class.Contestants {
 		h.progress("%s: setting up %s", h.class.Title, c.Name)
 		site := &contestants.Site{Network: network, T: h.stage, Programs: h.programs, Name: c.Name}
-		h.broken[i] = attempt(func() { h.pairs[i] = c.Up(site) })
+		h.broken[i] = stage.Attempt(func() { h.pairs[i] = c.Up(site) })
 	}
 }
 
@@ -133,7 +134,7 @@ const (
 )
 
 func (h *heat) cell(r row, i int) {
-	if h.stage.ctx.Err() != nil {
+	if h.stage.Context().Err() != nil {
 		return
 	}
 	if h.broken[i] != nil {
@@ -141,7 +142,7 @@ func (h *heat) cell(r row, i int) {
 		return
 	}
 	time.Sleep(rest)
-	ctx, cancel := context.WithTimeout(h.stage.ctx, limit)
+	ctx, cancel := context.WithTimeout(h.stage.Context(), limit)
 	defer cancel()
 	figures, err := r.run(&cell{ctx, h.pairs[i], h.pace})
 	if err == nil {

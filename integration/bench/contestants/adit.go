@@ -7,8 +7,8 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/adit-overlay/adit/integration/bench/internal/roster"
 	"github.com/adit-overlay/adit/integration/bench/load"
+	"github.com/adit-overlay/adit/integration/internal/roster"
 	"github.com/adit-overlay/adit/integration/lab"
 )
 

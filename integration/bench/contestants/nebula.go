@@ -8,7 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/adit-overlay/adit/integration/bench/internal/roster"
+	"github.com/adit-overlay/adit/integration/internal/roster"
 	"github.com/adit-overlay/adit/integration/lab"
 )
 

@@ -14,8 +14,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/adit-overlay/adit/integration/bench/internal/roster"
 	"github.com/adit-overlay/adit/integration/bench/load"
+	"github.com/adit-overlay/adit/integration/internal/roster"
 	"github.com/adit-overlay/adit/integration/lab"
 )
 

@@ -7,7 +7,7 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/adit-overlay/adit/integration/bench/internal/roster"
+	"github.com/adit-overlay/adit/integration/internal/roster"
 	"github.com/adit-overlay/adit/underlay"
 	"github.com/adit-overlay/adit/wire"
 )

@@ -1,6 +1,6 @@
 //go:build linux
 
-package main
+package stage
 
 import (
 	"bytes"
@@ -15,8 +15,8 @@ import (
 // ticksPerSecond is USER_HZ, the unit of /proc/PID/stat, which Linux promises on all systems Go runs on.
 const ticksPerSecond = 100
 
-// cpuTime is the user and system time of processes so far.
-func cpuTime(ps ...*lab.Process) (time.Duration, error) {
+// CPUTime is the user and system time of processes so far.
+func CPUTime(ps ...*lab.Process) (time.Duration, error) {
 	var ticks uint64
 	for _, p := range ps {
 		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.Pid()))
@@ -38,12 +38,12 @@ func cpuTime(ps ...*lab.Process) (time.Duration, error) {
 
 // Fields of /proc/PID/status.
 const (
-	residentNow  = "VmRSS"
-	residentPeak = "VmHWM"
+	ResidentNow  = "VmRSS"
+	ResidentPeak = "VmHWM"
 )
 
-// memory returns a field of the process that has most of it, in bytes.
-func memory(field string, ps ...*lab.Process) (most float64, err error) {
+// Memory returns a field of the process that has most of it, in bytes.
+func Memory(field string, ps ...*lab.Process) (most float64, err error) {
 	for _, p := range ps {
 		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.Pid()))
 		if err != nil {

@@ -1,4 +1,4 @@
-// Package roster says who is who in the networks that are measured: members by number, whose keys and
+// Package roster says who is who in the networks of bench and siege: members by number, whose keys and
 // addresses every program can work out for itself. The keys are worth nothing.
 package roster
 

@@ -1,6 +1,6 @@
 //go:build linux
 
-package main
+package stage
 
 import (
 	"bytes"
@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// machine is what the figures depend on.
-type machine struct {
+// A Machine is what the figures depend on.
+type Machine struct {
 	Time      time.Time
 	Processor string
 	Cores     int
@@ -23,12 +23,12 @@ type machine struct {
 	Kernel    string
 	Go        string
 	Adit      string
-	Rivals    []string `json:",omitempty"`
-	Load      float64  // average of the minute before
+	Load      float64 // average of the minute before
 }
 
-func thisMachine(ctx context.Context, rivals bool) (machine, error) {
-	m := machine{Time: time.Now().UTC().Truncate(time.Second), Cores: runtime.NumCPU(), Go: runtime.Version()}
+// This is the machine the program runs on.
+func This(ctx context.Context) (Machine, error) {
+	m := Machine{Time: time.Now().UTC().Truncate(time.Second), Cores: runtime.NumCPU(), Go: runtime.Version()}
 	var name unix.Utsname
 	if err := unix.Uname(&name); err != nil {
 		return m, fmt.Errorf("asking for the kernel's version: %w", err)
@@ -42,12 +42,6 @@ func thisMachine(ctx context.Context, rivals bool) (machine, error) {
 	m.Load = float64(info.Loads[0]) / (1 << 16)
 	m.Processor = processor()
 	m.Adit = revision(ctx)
-	if rivals {
-		var err error
-		if m.Rivals, err = rivalVersions(ctx); err != nil {
-			return m, err
-		}
-	}
 	return m, nil
 }
 
@@ -61,7 +55,7 @@ func processor() string {
 
 // revision is the commit that is checked out, if that can be known.
 func revision(ctx context.Context) string {
-	out, err := command(ctx, "", "git", "describe", "--always", "--dirty")
+	out, err := Command(ctx, "", "git", "describe", "--always", "--dirty")
 	if err != nil {
 		return "unknown"
 	}
@@ -71,7 +65,8 @@ func revision(ctx context.Context) string {
 // busy is the load average above which figures are not to be trusted.
 const busy = 0.5
 
-func (m machine) warning() string {
+// Warning says why figures are not to be trusted, empty if there is no reason.
+func (m Machine) Warning() string {
 	if m.Load <= busy {
 		return ""
 	}

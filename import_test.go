@@ -35,7 +35,8 @@ var layers = []layer{
 	{"config", []string{"wire"}, "reading a file opens no socket and no device"},
 	{"peer", []string{"config", "engine", "netstack", "relay", "tun", "underlay", "wire", "packet"}, "it puts engine and device together"},
 	{"socks", nil, "a proxy over a dial function knows no overlay"},
-	{"cmd/adit", []string{"config", "peer", "socks", "wire"}, "flags and words for people; what they do is below"},
+	{"control", nil, "a local API over two functions knows no overlay"},
+	{"cmd/adit", []string{"config", "control", "peer", "socks", "wire"}, "flags and words for people; what they do is below"},
 	{"integration", []string{"*"}, "it tests all of it together"},
 }
 

@@ -69,6 +69,7 @@ type Peer struct {
 	RekeyAfter   time.Duration
 	Keepalive    time.Duration
 	UDP          UDP
+	Control      string // path of the control socket; empty: where it is by custom; ControlOff: none
 	Log          Log
 }
 
@@ -99,6 +100,7 @@ type Relay struct {
 	RekeyAfter   time.Duration
 	Keepalive    time.Duration
 	UDP          UDP
+	Control      string // as a Peer's
 	Log          Log
 
 	// Addresses makes the relay a peer too. The three fields below are of use only then.
@@ -121,6 +123,9 @@ type Limits struct {
 	CircuitsPerMember       int
 	BytesPerSecondPerMember int64
 }
+
+// ControlOff in place of a path: there is to be no control socket.
+const ControlOff = "off"
 
 // UDP switches segmentation offloads of the UDP socket off, for kernels and network cards
 // where they do harm.

@@ -9,7 +9,7 @@ import (
 var (
 	peerKeys = []string{
 		"name", "mode", "interface", "private_key_file", "addresses", "listen", "pre_shared_key_file",
-		"mtu", "advertise", "socks", "relays", "peers", "rekey_after", "keepalive", "udp", "log",
+		"mtu", "advertise", "socks", "relays", "peers", "rekey_after", "keepalive", "udp", "control", "log",
 	}
 	relayEndpointKeys = []string{"public_key", "endpoint", "pre_shared_key_file"}
 	remoteKeys        = []string{"name", "public_key", "endpoint", "allowed_ips", "pre_shared_key_file"}
@@ -32,6 +32,7 @@ func readPeer(s *section, keys ReadKeys) *Peer {
 		RekeyAfter:   me.rekeyAfter,
 		Keepalive:    me.keepalive,
 		UDP:          me.udp,
+		Control:      me.control,
 		Log:          me.log,
 	}
 	if v, ok := s.get("listen"); ok {

@@ -3,7 +3,7 @@ package config
 var (
 	relayKeys = []string{
 		"private_key_file", "listen", "members", "name", "pre_shared_key_file", "limits",
-		"addresses", "mode", "interface", "mtu", "rekey_after", "keepalive", "udp", "log",
+		"addresses", "mode", "interface", "mtu", "rekey_after", "keepalive", "udp", "control", "log",
 	}
 	memberKeys = []string{"name", "public_key", "allowed_ips"}
 	limitsKeys = []string{"circuits_per_member", "bytes_per_second_per_member"}
@@ -31,6 +31,7 @@ func readRelay(s *section, keys ReadKeys) *Relay {
 		RekeyAfter:   me.rekeyAfter,
 		Keepalive:    me.keepalive,
 		UDP:          me.udp,
+		Control:      me.control,
 		Log:          me.log,
 	}
 	if v, ok := s.need("listen", "where peers reach this relay, such as \":5040\""); ok {

@@ -3,6 +3,7 @@ package config
 import (
 	"log/slog"
 	"net/netip"
+	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
@@ -86,6 +87,19 @@ func TestMTUAuto(t *testing.T) {
 	}
 }
 
+func TestControl(t *testing.T) {
+	for said, want := range map[string]string{
+		"off": ControlOff, "/run/adit/a.sock": "/run/adit/a.sock", "a.sock": filepath.Join("dir", "a.sock"), "./off": filepath.Join("dir", "off"),
+	} {
+		p, err := ParsePeer("dir/adit.yaml", []byte(leastPeer+"control: "+said+"\n"), func(string) ([]byte, error) {
+			return []byte(strings.Repeat("11", 32)), nil
+		})
+		if err != nil || p.Control != want {
+			t.Errorf("control: %s: %+v, %v", said, p, err)
+		}
+	}
+}
+
 func TestPeerWithEveryKey(t *testing.T) {
 	p, err := ParsePeer("adit.yaml", []byte(`# a comment
 name: laptop
@@ -111,6 +125,7 @@ peers:
 keepalive: 10
 rekey_after: 2m30s
 udp: {gso: false, gro: true}
+control: off
 log: {level: debug, format: json}
 `), testKeys(t))
 	if err != nil {
@@ -138,6 +153,7 @@ log: {level: debug, format: json}
 		RekeyAfter: 150 * time.Second,
 		Keepalive:  10 * time.Second,
 		UDP:        UDP{NoGSO: true},
+		Control:    ControlOff,
 		Log:        Log{Level: slog.LevelDebug, Format: "json"},
 	})
 }
@@ -158,6 +174,7 @@ limits: {circuits_per_member: 10, bytes_per_second_per_member: 1000000}
 keepalive: 20s
 rekey_after: 60
 udp: {gro: false}
+control: /run/adit.sock
 log: {level: warn}
 `), testKeys(t))
 	if err != nil {
@@ -175,6 +192,7 @@ log: {level: warn}
 		RekeyAfter: time.Minute,
 		Keepalive:  20 * time.Second,
 		UDP:        UDP{NoGRO: true},
+		Control:    "/run/adit.sock",
 		Log:        Log{Level: slog.LevelWarn},
 		Addresses:  prefixes("10.9.0.1/24"),
 		Mode:       ModeTUN,

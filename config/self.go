@@ -20,6 +20,7 @@ type self struct {
 	rekeyAfter   time.Duration
 	keepalive    time.Duration
 	udp          UDP
+	control      string
 	log          Log
 }
 
@@ -64,6 +65,7 @@ func readSelf(s *section, keys ReadKeys) self {
 	me.rekeyAfter = readDuration(s, "rekey_after", minRekeyAfter, maxRekeyAfter, DefaultRekeyAfter)
 	me.keepalive = readDuration(s, "keepalive", minKeepalive, maxKeepalive, DefaultKeepalive)
 	me.udp = readUDP(s)
+	me.control = readControl(s)
 	me.log = readLog(s)
 	return me
 }
@@ -176,6 +178,23 @@ func readUDP(s *section) (u UDP) {
 		return ok && !on
 	}
 	return UDP{NoGSO: off("gso"), NoGRO: off("gro")}
+}
+
+// readControl returns the path of the control socket, "off" for none, or nothing.
+func readControl(s *section) string {
+	v, ok := s.get("control")
+	if !ok {
+		return ""
+	}
+	if v.kind == kindBool {
+		v.wrong("want the path of a socket, or off; got %s", v.node)
+		return ""
+	}
+	path, ok := v.text()
+	if !ok || path == ControlOff {
+		return path
+	}
+	return v.report.resolve(path)
 }
 
 func readLog(s *section) (l Log) {

@@ -171,6 +171,8 @@ func (e *Engine) circuitNotice(code wire.CircuitCode, id wire.CircuitID, now tim
 		c.relay.showAddress(now)
 	case wire.CircuitUnknown:
 		c.remote.circuitLost(id, now)
+	default:
+		e.drop(DropUnexpected)
 	}
 }
 

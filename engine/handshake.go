@@ -230,6 +230,7 @@ func (r *Remote) receiveInitiation(req *wire.Request, from path, now time.Time) 
 	e, h := r.engine, &r.hs
 	switch {
 	case r.closed:
+		e.drop(DropUnknownKey)
 		return
 	case !req.Timestamp.After(h.accepted):
 		e.drop(DropReplayedHandshake)

@@ -67,6 +67,7 @@ func (e *Engine) provenAddress(msg []byte, from path, now time.Time) bool {
 	b := &e.inbox
 	_, addr, ok := from.under()
 	if !ok {
+		e.drop(DropNoPath)
 		return false
 	}
 	b.mu.Lock()
@@ -174,7 +175,7 @@ func (e *Engine) serveControl(l letter, now time.Time) {
 		_, addr, _ := l.from.under()
 		r.sendControlBy(l.sealed, l.from, wire.ProbeReply{Token: m.Token, Observed: addr}, now)
 	case wire.ProbeReply:
-		r.receiveProbeReply(m, now)
+		r.receiveProbeReply(m, l.from, now)
 	case wire.LookupReply:
 		e.requests.answer(r, m.ID, m)
 	case wire.OpenCircuitReply:

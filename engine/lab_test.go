@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"net"
 	"net/netip"
@@ -59,6 +60,7 @@ type node struct {
 	mtu    int // of the device; 0: paths are not measured
 	random *chance
 
+	log     *slog.Logger                            // nil: none
 	carrier func(underlay.Carrier) underlay.Carrier // what the engine is given for wire; nil: wire
 }
 
@@ -106,7 +108,7 @@ func (n *node) start() {
 	n.lab.t.Helper()
 	n.dev = newDevice()
 	e, err := New(Config{
-		PrivateKey: n.key, Device: n.dev, MTU: n.mtu, PresharedKey: n.psk, RekeyAfter: n.rekey, Random: n.random,
+		PrivateKey: n.key, Device: n.dev, MTU: n.mtu, PresharedKey: n.psk, RekeyAfter: n.rekey, Random: n.random, Logger: n.log,
 		Addresses: []netip.Prefix{netip.PrefixFrom(n.ip, 24)},
 	})
 	if err != nil {

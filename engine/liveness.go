@@ -212,9 +212,12 @@ func (r *Remote) sendProbe(s *session, now time.Time) {
 	r.sendControl(s, wire.Probe{Token: l.probe}, now)
 }
 
-func (r *Remote) receiveProbeReply(m wire.ProbeReply, now time.Time) {
+func (r *Remote) receiveProbeReply(m wire.ProbeReply, from path, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.pingAnswered(m.Token, from, now) {
+		return
+	}
 	if l := &r.life; m.Token == l.probe && !l.probedAt.IsZero() {
 		l.rtt = now.Sub(l.probedAt)
 		l.probedAt = time.Time{}

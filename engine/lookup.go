@@ -9,6 +9,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/adit-overlay/adit/packet"
 	"github.com/adit-overlay/adit/wire"
 )
@@ -17,6 +19,8 @@ import (
 // it wait meanwhile.
 type lookups struct {
 	engine *Engine
+
+	warnFull rate.Sometimes
 
 	mu     sync.Mutex
 	dst    map[netip.Addr]*lookup
@@ -39,6 +43,7 @@ const (
 
 func (l *lookups) init(e *Engine) {
 	l.engine = e
+	l.warnFull.Interval = time.Minute
 	l.dst = make(map[netip.Addr]*lookup)
 	l.met = make(map[wire.PublicKey]time.Time)
 }
@@ -57,6 +62,7 @@ func (l *lookups) hold(dst netip.Addr, p *packet.Packet, now time.Time) {
 	q := l.dst[dst]
 	switch {
 	case l.closed:
+		e.drop(DropHeld)
 		return
 	case len(relays) == 0:
 		e.drop(DropNoRoute)
@@ -159,6 +165,9 @@ func (l *lookups) close() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.closed = true
+	for _, q := range l.dst {
+		q.held.clear(l.engine)
+	}
 	clear(l.dst)
 }
 
@@ -221,8 +230,24 @@ func (e *Engine) LookupName(ctx context.Context, name string) ([]netip.Addr, err
 			}
 		}
 	}
+	if wire.CheckName(name) != nil {
+		return nil, ErrNoMember
+	}
+	m, err := e.find(ctx, wire.Lookup{By: wire.ByName, Name: name})
+	if err != nil {
+		return nil, err
+	}
+	e.learn(*m)
+	if a := hosts(m.Prefixes); len(a) > 0 {
+		return a, nil
+	}
+	return nil, ErrNoMember
+}
+
+// find puts q to all relays and waits for what they say. The error is ErrNoMember, ErrNoAnswer or the context's.
+func (e *Engine) find(ctx context.Context, q wire.Lookup) (*wire.Member, error) {
 	relays := e.listRelays()
-	if len(relays) == 0 || wire.CheckName(name) != nil {
+	if len(relays) == 0 {
 		return nil, ErrNoMember
 	}
 	type result struct {
@@ -230,19 +255,10 @@ func (e *Engine) LookupName(ctx context.Context, name string) ([]netip.Addr, err
 		err error
 	}
 	c := make(chan result, 1)
-	e.askAll(relays, wire.Lookup{By: wire.ByName, Name: name}, time.Now(), func(m *wire.Member, err error) {
-		c <- result{m, err}
-	})
+	e.askAll(relays, q, time.Now(), func(m *wire.Member, err error) { c <- result{m, err} })
 	select {
 	case res := <-c:
-		if res.err != nil {
-			return nil, res.err
-		}
-		e.learn(*res.m)
-		if a := hosts(res.m.Prefixes); len(a) > 0 {
-			return a, nil
-		}
-		return nil, ErrNoMember
+		return res.m, res.err
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	case <-e.ctx.Done():
@@ -272,7 +288,9 @@ func (e *Engine) learn(m wire.Member) *Remote {
 		return r
 	}
 	if len(e.Remotes()) >= maxRemotes {
-		e.log.Warn("too many remotes; a member is not taken in", "member", m.Name, "limit", maxRemotes)
+		e.lookups.warnFull.Do(func() {
+			e.log.Warn("too many remotes; members are not taken in until others have been quiet for ten minutes", "member", m.Name, "limit", maxRemotes)
+		})
 		return nil
 	}
 	r := e.newRemote(RemoteConfig{Name: m.Name, PublicKey: m.Key})

@@ -306,6 +306,7 @@ func (r *Remote) probeAnswered(token wire.Token, now time.Time) {
 	q := &m.search
 	i := slices.IndexFunc(q.rungs, func(g rung) bool { return g.token == token })
 	if i < 0 || q.rungs[i].passed {
+		r.engine.drop(DropUnexpected)
 		return
 	}
 	q.rungs[i].passed = true

@@ -267,6 +267,7 @@ func (r *Remote) sealAndSend(s *session, held []heldPacket, now time.Time) (sent
 func (r *Remote) sendInnerBy(s *session, p path, inner []byte, what traffic, now time.Time) {
 	counter, err := s.sealer.Reserve(1)
 	if err != nil {
+		r.engine.drop(DropControlUnsent)
 		return
 	}
 	slot := make([]byte, len(inner)+wire.DataOverhead)
@@ -280,17 +281,21 @@ func (r *Remote) sendInnerBy(s *session, p path, inner []byte, what traffic, now
 func (r *Remote) sendControl(s *session, m wire.Control, now time.Time) {
 	if p := r.path.Load(); p != nil {
 		r.sendControlBy(s, *p, m, now)
+	} else {
+		r.engine.drop(DropControlUnsent)
 	}
 }
 
 // sendControlBy sends a control message on a certain path.
 func (r *Remote) sendControlBy(s *session, p path, m wire.Control, now time.Time) {
 	if !s.confirmed.Load() {
+		r.engine.drop(DropControlUnsent)
 		return
 	}
 	inner, err := m.Append(nil)
 	if err != nil {
-		r.engine.log.Error("control message", "remote", r.label(), "error", err)
+		r.engine.drop(DropControlUnsent)
+		r.engine.log.Debug("control message", "remote", r.label(), "error", err)
 		return
 	}
 	what := quiet
@@ -305,6 +310,8 @@ func (r *Remote) sendControlBy(s *session, p path, m wire.Control, now time.Time
 func (r *Remote) Send(m wire.Control) {
 	if s := r.current.Load(); s != nil {
 		r.sendControl(s, m, time.Now())
+	} else {
+		r.engine.drop(DropControlUnsent)
 	}
 }
 

@@ -62,11 +62,16 @@ type paths struct {
 	addrs     []netip.AddrPort // what it resolved to
 	resolving bool
 
+	unresolved bool // the last time, which was logged
+
 	links []underlay.Carrier // connections that may lead to it
 
 	circuit path // by a relay; zero while there is none
 	opening bool // a circuit was asked for
 	closed  time.Time
+
+	logged  time.Time // when a change was last logged
+	changes int       // since then
 }
 
 // setEndpoint takes "host:port".
@@ -147,9 +152,13 @@ func (r *Remote) resolve() {
 			return
 		}
 		if err != nil {
-			e.log.Warn("endpoint does not resolve", "remote", r.label(), "endpoint", ps.endpoint, "error", err)
+			if !ps.unresolved {
+				ps.unresolved = true
+				e.log.Warn("endpoint does not resolve; it is looked up again and again", "remote", r.label(), "endpoint", ps.endpoint, "error", err)
+			}
 			return
 		}
+		ps.unresolved = false
 		var addrs []netip.AddrPort
 		for _, a := range found {
 			addrs = append(addrs, netip.AddrPortFrom(a.Unmap(), ps.port))
@@ -198,11 +207,29 @@ func (r *Remote) roam(s *session, from path, now time.Time) {
 		r.adoptCircuit(from)
 	}
 	if have == nil || *have != from {
-		r.engine.log.Info("path", "remote", r.label(), "now", from.String())
+		r.logPath(have, from, now)
 		r.setPath(from)
 		r.schedule(now)
 	}
 }
+
+// logPath tells of another path, but not of each: whoever repeats a remote's packets faster than the network brings them,
+// or runs a second process with its key, changes it with every packet. It is called with mu held.
+func (r *Remote) logPath(have *path, p path, now time.Time) {
+	ps := &r.paths
+	ps.changes++
+	if !ps.logged.IsZero() && now.Sub(ps.logged) < logPathEvery {
+		return
+	}
+	was := "none"
+	if have != nil {
+		was = have.String()
+	}
+	r.engine.log.Info("path", "remote", r.label(), "was", was, "now", p.String(), "changes", ps.changes)
+	ps.logged, ps.changes = now, 0
+}
+
+const logPathEvery = 10 * time.Second
 
 // carrierAdded tells a remote of a new carrier. One between two fixed ends may lead to any remote
 // whose endpoint is not known, and trying is the way to find out: the wrong one does not answer. A relay leaves

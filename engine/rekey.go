@@ -40,7 +40,7 @@ func (r *Remote) activate(s *session, p path, now time.Time) {
 	first := r.keys.previous == nil
 	if have := r.path.Load(); !first && have != nil && *have != p {
 		// A new place, or a second process with the same key: that one shows by going back and forth.
-		r.engine.log.Info("path", "remote", r.label(), "was", have.String(), "now", p.String())
+		r.logPath(have, p, now)
 	}
 	r.setPath(p)
 	if p.carrier != nil && !p.addr.IsValid() {
@@ -50,6 +50,7 @@ func (r *Remote) activate(s *session, p path, now time.Time) {
 	flushed := r.resendUnheard(s, now)
 	flushed = r.flushHeld(s, now) || flushed
 	r.current.Store(s)
+	r.sendPings(s, now)
 	r.engine.readyOnce.Do(func() { close(r.engine.ready) })
 	if first {
 		r.engine.log.Info("session", "remote", r.label(), "path", p.String())

@@ -58,6 +58,7 @@ type Remote struct {
 	keys  keyring
 	held  held
 	paths paths
+	pings pinging
 
 	timer *time.Timer
 	woken atomic.Bool

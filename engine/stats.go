@@ -1,53 +1,93 @@
 package engine
 
-import "sync/atomic"
+import (
+	"iter"
+	"sync/atomic"
+)
 
 // A Drop is a reason for which a datagram or packet went no further. Each is counted.
 type Drop uint8
 
 const (
 	// From the underlay.
-	DropMalformed         Drop = iota // a datagram that is no message of the protocol
-	DropMAC1                          // a handshake not made for our public key
-	DropCookie                        // a handshake answered by a cookie, under load
-	DropHandshakeQueue                // a handshake more than the queue holds
-	DropHandshakeForged               // a handshake that does not decrypt
-	DropUnknownKey                    // a handshake of somebody who is no remote of ours
-	DropReplayedHandshake             // an initiation no newer than the last of its key
-	DropCooldown                      // an initiation beyond its key's or address's budget
-	DropCrossed                       // an initiation that crossed ours, which goes first
-	DropUnexpected                    // a response or cookie we did not ask for
-	DropUnknownIndex                  // data for a session we do not hold
-	DropTag                           // data that does not decrypt
-	DropReplay                        // data received before, or too old to tell
-	DropExpired                       // data of a session past its end
-	DropInner                         // an inner packet that is malformed
-	DropSource                        // an inner packet from an address that is not the remote's
-	DropControl                       // a control message that is malformed, or more than the queue holds
-	DropCircuit                       // a datagram by a circuit that is not open
-	DropDevice                        // a packet the device refused
+	DropMalformed Drop = iota
+	DropMAC1
+	DropCookie
+	DropHandshakeQueue
+	DropHandshakeForged
+	DropUnknownKey
+	DropReplayedHandshake
+	DropCooldown
+	DropCrossed
+	DropUnexpected
+	DropUnknownIndex
+	DropTag
+	DropReplay
+	DropExpired
+	DropInner
+	DropSource
+	DropControl
+	DropCircuit
+	DropDevice
 
 	// From the device.
-	DropOutgoing // a packet from the device that is malformed
-	DropNoRoute  // a packet to an address nobody is known to own
-	DropHeld     // a packet that waited for a session, and was the oldest of too many or waited too long
-	DropNoPath   // a packet to a remote that has no path
-	DropSend     // a datagram the carrier could not send
+	DropOutgoing
+	DropNoRoute
+	DropHeld
+	DropNoPath
+	DropSend
+
+	// Our own.
+	DropControlUnsent
 
 	dropReasons
 )
 
-var dropNames = [dropReasons]string{
-	DropMalformed: "malformed", DropMAC1: "mac1", DropCookie: "cookie", DropHandshakeQueue: "handshake_queue",
-	DropHandshakeForged: "handshake_forged", DropUnknownKey: "unknown_key", DropReplayedHandshake: "replayed_handshake",
-	DropCooldown: "cooldown", DropCrossed: "crossed", DropUnexpected: "unexpected", DropUnknownIndex: "unknown_index",
-	DropTag: "tag", DropReplay: "replay", DropExpired: "expired", DropInner: "inner", DropSource: "source",
-	DropControl: "control", DropCircuit: "circuit", DropDevice: "device", DropOutgoing: "outgoing", DropNoRoute: "no_route",
-	DropHeld: "held", DropNoPath: "no_path", DropSend: "send",
+// dropTable has the name by which each is counted, and what it means to people.
+var dropTable = [dropReasons]struct{ name, meaning string }{
+	DropMalformed:         {"malformed", "a datagram that is no message of the protocol"},
+	DropMAC1:              {"mac1", "a handshake not made for our public key"},
+	DropCookie:            {"cookie", "a handshake answered by a cookie, under load"},
+	DropHandshakeQueue:    {"handshake_queue", "a handshake more than the queue holds"},
+	DropHandshakeForged:   {"handshake_forged", "a handshake that does not decrypt"},
+	DropUnknownKey:        {"unknown_key", "a handshake of somebody who is no remote of ours"},
+	DropReplayedHandshake: {"replayed_handshake", "an initiation no newer than the last of its key"},
+	DropCooldown:          {"cooldown", "an initiation beyond its key's or address's budget"},
+	DropCrossed:           {"crossed", "an initiation that crossed ours, which goes first"},
+	DropUnexpected:        {"unexpected", "an answer or notice that we do not wait for, or no longer"},
+	DropUnknownIndex:      {"unknown_index", "data for a session we do not hold"},
+	DropTag:               {"tag", "data that does not decrypt"},
+	DropReplay:            {"replay", "data received before, or too old to tell"},
+	DropExpired:           {"expired", "data of a session past its end"},
+	DropInner:             {"inner", "an inner packet that is malformed"},
+	DropSource:            {"source", "an inner packet from an address that is not the remote's"},
+	DropControl:           {"control", "a control message that is malformed, not for us, or more than the queue holds"},
+	DropCircuit:           {"circuit", "a datagram by a circuit that is not open"},
+	DropDevice:            {"device", "a packet the device refused"},
+	DropOutgoing:          {"outgoing", "a packet from the device that is malformed"},
+	DropNoRoute:           {"no_route", "a packet to an address nobody is known to own"},
+	DropHeld:              {"held", "a packet that waited for a session, and was the oldest of too many or waited too long"},
+	DropNoPath:            {"no_path", "a packet to a remote that has no path"},
+	DropSend:              {"send", "a batch of which the carrier could not send all"},
+	DropControlUnsent:     {"control_unsent", "a control message of ours to a remote without session or path"},
 }
 
 // String returns the name by which Stats counts d.
-func (d Drop) String() string { return dropNames[d] }
+func (d Drop) String() string { return dropTable[d].name }
+
+// Meaning says in a line for people what was dropped.
+func (d Drop) Meaning() string { return dropTable[d].meaning }
+
+// Drops returns all reasons there are.
+func Drops() iter.Seq[Drop] {
+	return func(yield func(Drop) bool) {
+		for d := range dropReasons {
+			if !yield(d) {
+				return
+			}
+		}
+	}
+}
 
 type dropCounters [dropReasons]atomic.Uint64
 
@@ -63,8 +103,10 @@ type trafficCounters struct {
 
 // Traffic is what an engine or a remote has carried: inner IP packets and their bytes.
 type Traffic struct {
-	SentPackets, SentBytes         uint64
-	ReceivedPackets, ReceivedBytes uint64
+	SentPackets     uint64 `json:"sent_packets"`
+	SentBytes       uint64 `json:"sent_bytes"`
+	ReceivedPackets uint64 `json:"received_packets"`
+	ReceivedBytes   uint64 `json:"received_bytes"`
 }
 
 func (t *trafficCounters) snapshot() Traffic {
@@ -73,14 +115,14 @@ func (t *trafficCounters) snapshot() Traffic {
 
 // Stats is a snapshot of an engine's counters.
 type Stats struct {
-	Traffic Traffic
-	Drops   map[string]uint64 // by Drop.String; reasons that have not occurred are left out
+	Traffic Traffic           `json:"traffic"`
+	Drops   map[string]uint64 `json:"drops"` // by Drop.String; reasons that have not occurred are left out
 }
 
 // Stats returns the counters as they are now.
 func (e *Engine) Stats() Stats {
 	s := Stats{Traffic: e.traffic.snapshot(), Drops: make(map[string]uint64)}
-	for d := range dropReasons {
+	for d := range Drops() {
 		if n := e.drops[d].Load(); n > 0 {
 			s.Drops[d.String()] = n
 		}

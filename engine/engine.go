@@ -20,6 +20,7 @@ import (
 	"net"
 	"net/netip"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -228,6 +229,13 @@ func (e *Engine) carrierGone(c underlay.Carrier, err error) {
 	for _, r := range remotes {
 		r.carrierGone(c)
 	}
+}
+
+// Carriers returns the carriers there are.
+func (e *Engine) Carriers() []underlay.Carrier {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.Clone(e.carriers)
 }
 
 // listRemotes is called with e.mu held.

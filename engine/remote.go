@@ -282,18 +282,18 @@ func (r *Remote) Address() (c underlay.Carrier, addr netip.AddrPort, ok bool) {
 
 // RemoteStatus is a snapshot of a remote.
 type RemoteStatus struct {
-	Name          string
-	PublicKey     wire.PublicKey
-	AllowedIPs    []netip.Prefix
-	Relay         bool
-	Connected     bool           // there is a session
-	Since         time.Time      // when its keys were agreed
-	LastReceived  time.Time      // when the remote was last heard of; zero: never
-	Endpoint      netip.AddrPort // where packets go; zero for streams and circuits
-	Via           string         // the relay's name or key when the path is a circuit
-	RoundTripTime time.Duration  // as a probe last measured it; 0: not measured
-	MTU           int            // the longest packet that the path carries whole, and the device can use; 0: not measured
-	Traffic       Traffic
+	Name          string         `json:"name,omitempty"`
+	PublicKey     wire.PublicKey `json:"public_key"`
+	AllowedIPs    []netip.Prefix `json:"allowed_ips"`
+	Relay         bool           `json:"relay"`
+	Connected     bool           `json:"connected"`               // there is a session
+	Since         time.Time      `json:"since,omitzero"`          // when its keys were agreed
+	LastReceived  time.Time      `json:"last_received,omitzero"`  // when the remote was last heard of; zero: never
+	Endpoint      netip.AddrPort `json:"endpoint,omitzero"`       // where packets go; zero for streams and circuits
+	Via           string         `json:"via,omitempty"`           // the relay's name or key when the path is a circuit
+	RoundTripTime time.Duration  `json:"round_trip_ns,omitempty"` // as a probe last measured it; 0: not measured
+	MTU           int            `json:"mtu,omitempty"`           // the longest packet that the path carries whole, and the device can use; 0: not measured
+	Traffic       Traffic        `json:"traffic"`
 }
 
 // Status returns the remote's state as it is now.

@@ -69,6 +69,8 @@ func (f *forwards) echo(from, to netip.Addr, message []byte) {
 	}
 	if f.answerEcho(to, from, message) {
 		f.s.stats.echoes.Add(1)
+	} else {
+		f.s.stats.echoesSilent.Add(1)
 	}
 }
 

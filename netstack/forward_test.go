@@ -286,7 +286,7 @@ func TestFlowEndsWhenIdle(t *testing.T) {
 		var ended time.Duration
 		var flow sync.WaitGroup
 		flow.Go(func() {
-			exchange(t.Context(), near, far, time.Minute)
+			exchange(t.Context(), near, far, time.Minute, new(atomic.Uint64))
 			ended = time.Since(start)
 		})
 		b := make([]byte, 10)

@@ -66,15 +66,15 @@ func (f *forwards) serveFlow(id stack.TransportEndpointID, near *udpConn) {
 	f.s.stats.flowsOpen.Add(1)
 	defer f.s.stats.flowsOpen.Add(-1)
 
-	exchange(f.ctx, near, far, f.s.cfg.Limits.FlowIdle)
+	exchange(f.ctx, near, far, f.s.cfg.Limits.FlowIdle, &f.s.stats.flowLost)
 }
 
 // exchange copies datagrams both ways until there were none for as long as idle, or a side is closed, or
-// ctx ends. Then it closes both.
-func exchange(ctx context.Context, near, far net.Conn, idle time.Duration) {
+// ctx ends. Then it closes both. lost counts the datagrams that one of them did not take.
+func exchange(ctx context.Context, near, far net.Conn, idle time.Duration, lost *atomic.Uint64) {
 	end := func() { near.Close(); far.Close() }
 	defer onDone(ctx, end)()
-	fl := &flow{idle: idle}
+	fl := &flow{idle: idle, lost: lost}
 	fl.touch()
 	var back sync.WaitGroup
 	back.Go(func() {
@@ -89,6 +89,7 @@ func exchange(ctx context.Context, near, far net.Conn, idle time.Duration) {
 // flow is the state both directions of a UDP flow share.
 type flow struct {
 	idle time.Duration
+	lost *atomic.Uint64
 	last atomic.Int64 // when a datagram last passed, either way, since the epoch in ns
 }
 
@@ -115,7 +116,11 @@ func (fl *flow) carry(dst, src net.Conn) {
 		switch {
 		case err == nil:
 			fl.touch()
-			if _, err := dst.Write(buf[:n]); errors.Is(err, net.ErrClosed) {
+			_, err := dst.Write(buf[:n])
+			if err != nil {
+				fl.lost.Add(1)
+			}
+			if errors.Is(err, net.ErrClosed) {
 				return
 			}
 		case errors.Is(err, os.ErrDeadlineExceeded):

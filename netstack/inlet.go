@@ -51,6 +51,7 @@ func (in *inlet) Lend(n int) []byte {
 // dropped and counted in Stats, and Deliver does not learn of it.
 func (in *inlet) Deliver(n int, o packet.Offload) error {
 	if in.view == nil || n < 0 || n > in.view.Size() {
+		in.s.stats.malformed.Add(1)
 		return errMalformed
 	}
 	s := in.s

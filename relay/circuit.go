@@ -83,6 +83,7 @@ func (r *Relay) open(a, b *member) (wire.CircuitID, wire.CircuitStatus) {
 	k := a.circuits[b]
 	if k == nil {
 		if max(len(a.circuits), len(b.circuits)) >= r.limits.Circuits {
+			r.counters.drops[dropCircuitLimit].Add(1)
 			r.log.Debug("too many circuits", "by", a.label(), "to", b.label(), "limit", r.limits.Circuits)
 			return 0, wire.CircuitLimit
 		}

@@ -134,6 +134,7 @@ func (r *Relay) serve(from *engine.Remote, question wire.Control) wire.Control {
 	switch q := question.(type) {
 	case wire.Lookup:
 		if !allowed {
+			r.counters.drops[dropQuestionLimit].Add(1)
 			return wire.LookupReply{ID: q.ID, Status: wire.LookupTryLater}
 		}
 		m := r.directory.find(q)
@@ -143,6 +144,7 @@ func (r *Relay) serve(from *engine.Remote, question wire.Control) wire.Control {
 		return wire.LookupReply{ID: q.ID, Status: wire.LookupFound, Member: m.record()}
 	case wire.OpenCircuit:
 		if !allowed {
+			r.counters.drops[dropQuestionLimit].Add(1)
 			return wire.OpenCircuitReply{ID: q.ID, Status: wire.CircuitLimit}
 		}
 		id, status := r.open(asker, r.directory.byKey[q.Remote])

@@ -3,7 +3,6 @@ package relay
 import (
 	"hash/maphash"
 	"net/netip"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -97,29 +96,29 @@ func (f *forwarder) forward(id wire.CircuitID, m underlay.Message, now time.Time
 	c := &f.relay.counters
 	e := f.relay.circuits.lookup(id)
 	if e == nil {
-		c.unknown.Add(segments(m))
+		c.drops[dropUnknown].Add(segments(m))
 		f.tellUnknown(id, m.Addr, now)
 		return
 	}
 	carrier, addr, online := e.member.remote.Address()
 	switch {
 	case !online: // its session is over, and its circuits are soon
-		c.unknown.Add(segments(m))
+		c.drops[dropUnknown].Add(segments(m))
 		f.tellUnknown(id, m.Addr, now)
 		return
 	case carrier != underlay.Carrier(f) || addr != m.Addr:
-		c.moved.Add(segments(m))
+		c.drops[dropMoved].Add(segments(m))
 		f.challenge(e, m.Addr, now)
 		return
 	}
 	carrier, addr, online = e.other.member.remote.Address()
 	if !online {
-		c.offline.Add(segments(m))
+		c.drops[dropOffline].Add(segments(m))
 		return
 	}
 	if n := e.member.within(len(m.Buf), m.Seg, now); n < len(m.Buf) {
 		rest := underlay.Message{Buf: m.Buf[n:], Seg: m.Seg}
-		c.limited.Add(segments(rest))
+		c.drops[dropLimit].Add(segments(rest))
 		if m.Buf = m.Buf[:n:n]; n == 0 {
 			return
 		}
@@ -130,12 +129,12 @@ func (f *forwarder) forward(id wire.CircuitID, m underlay.Message, now time.Time
 	m.Addr = addr
 	if wire.IsWhole(m.Buf) {
 		if !e.probes.AllowN(now, 1) {
-			c.limited.Add(1)
+			c.drops[dropLimit].Add(1)
 			return
 		}
 		f.flush() // it overtakes nothing
 		if err := carrier.Probe(m); err != nil {
-			c.unsent.Add(1)
+			c.drops[dropSend].Add(1)
 			return
 		}
 	} else {
@@ -165,7 +164,7 @@ func (f *forwarder) flush() {
 		return
 	}
 	if err := f.to.Send(f.out); err != nil {
-		f.relay.counters.unsent.Add(1)
+		f.relay.counters.drops[dropSend].Add(1)
 	}
 	f.out = f.out[:0]
 }
@@ -188,7 +187,9 @@ func (f *forwarder) tellUnknown(id wire.CircuitID, addr netip.AddrPort, now time
 
 func (f *forwarder) notice(code wire.CircuitCode, id wire.CircuitID, addr netip.AddrPort) {
 	b := wire.AppendCircuitNotice(nil, code, id)
-	f.Carrier.Send([]underlay.Message{{Buf: b, Seg: len(b), Addr: addr}})
+	if f.Carrier.Send([]underlay.Message{{Buf: b, Seg: len(b), Addr: addr}}) != nil {
+		f.relay.counters.drops[dropSend].Add(1)
+	}
 }
 
 // strangers bounds what those are told who have no circuit here: members too, when the relay has
@@ -213,49 +214,4 @@ func (s *strangers) init() {
 
 func (s *strangers) allow(a netip.Addr, now time.Time) bool {
 	return s.limits[maphash.Comparable(s.seed, a)%strangerLimits].AllowN(now, 1)
-}
-
-// counters count datagrams, but bytes and, in unsent, the calls of a carrier's Send that failed in part.
-type counters struct {
-	datagrams, bytes        atomic.Uint64
-	unknown, moved, offline atomic.Uint64
-	limited, unsent         atomic.Uint64
-}
-
-// Stats is a snapshot of what a relay has forwarded and what it has not.
-type Stats struct {
-	Members, Online, Circuits int
-
-	Datagrams, Bytes uint64 // forwarded
-
-	// Datagrams not forwarded, by reason: "unknown_circuit", "moved" (not from the sender's address),
-	// "offline" (the other end), "limit"; and "send", how often a carrier could not send all it was given. Reasons that
-	// have not occurred are left out.
-	Drops map[string]uint64
-}
-
-// Stats returns the relay's counters as they are now.
-func (r *Relay) Stats() Stats {
-	c := &r.counters
-	s := Stats{Datagrams: c.datagrams.Load(), Bytes: c.bytes.Load(), Drops: make(map[string]uint64)}
-	for reason, n := range map[string]*atomic.Uint64{
-		"unknown_circuit": &c.unknown, "moved": &c.moved, "offline": &c.offline, "limit": &c.limited, "send": &c.unsent,
-	} {
-		if v := n.Load(); v > 0 {
-			s.Drops[reason] = v
-		}
-	}
-	for _, m := range r.directory.byKey {
-		if m.remote == nil {
-			continue
-		}
-		s.Members++
-		if m.online() {
-			s.Online++
-		}
-	}
-	r.circuits.mu.RLock()
-	s.Circuits = len(r.circuits.byID) / 2
-	r.circuits.mu.RUnlock()
-	return s
 }

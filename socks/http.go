@@ -199,6 +199,7 @@ func (f *httpFront) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case r.URL.Scheme == "http" && r.URL.Host != "":
 		f.forwardPlain(h, w, r)
 	default:
+		f.s.counters.malformed.Add(1)
 		say(w, http.StatusBadRequest, "this is a proxy: use CONNECT host:port, or a request for http://host/")
 	}
 }
@@ -248,6 +249,7 @@ func (f *httpFront) connect(h *httpClient, w http.ResponseWriter, r *http.Reques
 	}
 	_, rw, err := http.NewResponseController(w).Hijack()
 	if err != nil {
+		f.s.counters.broken.Add(1)
 		conn.Close()
 		return
 	}
@@ -262,6 +264,7 @@ func (f *httpFront) tunnel(h *httpClient, early []byte, conn *target) {
 	defer h.end()
 	_ = h.SetDeadline(time.Now().Add(f.s.handshakeTimeout()))
 	if _, err := h.Conn.Write([]byte("HTTP/1.1 200 Connection established\r\n\r\n")); err != nil {
+		f.s.counters.broken.Add(1)
 		reset(conn.Conn)
 		conn.Close()
 		return

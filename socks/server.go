@@ -139,6 +139,7 @@ type Server struct {
 	counters counters
 
 	warnPassword rate.Sometimes
+	warnAccept   rate.Sometimes
 }
 
 // prepare makes the parts that need the configuration. It starts nothing.
@@ -153,6 +154,7 @@ func (s *Server) prepare() {
 		s.conns.maxPerClient = cmp.Or(s.MaxConnsPerClient, DefaultMaxConnsPerClient)
 		s.bursts.slots = make(chan struct{}, maxBursts)
 		s.warnPassword.Interval = 10 * time.Second
+		s.warnAccept.Interval = 10 * time.Second
 		s.http = newHTTPFront(s)
 	})
 }
@@ -205,7 +207,9 @@ func (s *Server) accept(l net.Listener) error {
 			return fmt.Errorf("accept proxy client: %w", err)
 		}
 		pause = min(max(2*pause, 5*time.Millisecond), time.Second)
-		s.logger.Warn("accepting proxy clients is held up", "err", err, "pause", pause)
+		s.warnAccept.Do(func() {
+			s.logger.Warn("accepting proxy clients is held up; if it is for want of files, raise their limit (ulimit -n)", "err", err)
+		})
 		select {
 		case <-time.After(pause):
 		case <-s.ctx.Done():

@@ -43,6 +43,7 @@ func (s *Server) serveSOCKS(c *client, r *bufio.Reader) {
 		return
 	}
 	if _, err := c.Write(appendReply(nil, succeeded, boundAddress(conn))); err != nil {
+		s.counters.broken.Add(1)
 		reset(conn.Conn)
 		conn.Close()
 		return

@@ -5,38 +5,38 @@ import "sync/atomic"
 // Stats counts what became of clients since the Server was made. A client may
 // ask several times over HTTP, and each time counts.
 type Stats struct {
-	Active   int    // clients connected now
-	Accepted uint64 // clients taken from the listeners, those refused included
+	Active   int    `json:"active"`   // clients connected now
+	Accepted uint64 `json:"accepted"` // clients taken from the listeners, those refused included
 
 	// Clients turned away before they had asked for anything.
-	OverMaxConns     uint64
-	OverMaxPerClient uint64
-	UnknownProtocol  uint64 // the first byte was of neither SOCKS5 nor HTTP
-	HandshakeTimeout uint64 // not through with the handshake in time
-	HandshakeBroken  uint64 // gone before the end of the handshake
+	OverMaxConns     uint64 `json:"over_max_conns"`
+	OverMaxPerClient uint64 `json:"over_max_per_client"`
+	UnknownProtocol  uint64 `json:"unknown_protocol"`  // the first byte was of neither SOCKS5 nor HTTP
+	HandshakeTimeout uint64 `json:"handshake_timeout"` // not through with the handshake in time
+	HandshakeBroken  uint64 `json:"handshake_broken"`  // gone before the end of the handshake
 
 	// Requests refused without a dial.
-	Malformed   uint64 // a handshake, header or destination that is none
-	AuthFailed  uint64 // a wrong password, or none where one is asked
-	Unsupported uint64 // a SOCKS5 command or address type not served
-	Denied      uint64 // Allow refused the destination
+	Malformed   uint64 `json:"malformed"`   // a handshake, header or destination that is none
+	AuthFailed  uint64 `json:"auth_failed"` // a wrong password, or none where one is asked
+	Unsupported uint64 `json:"unsupported"` // a SOCKS5 command or address type not served
+	Denied      uint64 `json:"denied"`      // Allow refused the destination
 
 	// What came of the dials.
-	Connected           uint64
-	DialRefused         uint64
-	DialTimedOut        uint64
-	DialHostUnreachable uint64
-	DialNetUnreachable  uint64
-	DialNotAllowed      uint64
-	DialOther           uint64
+	Connected           uint64 `json:"connected"`
+	DialRefused         uint64 `json:"dial_refused"`
+	DialTimedOut        uint64 `json:"dial_timed_out"`
+	DialHostUnreachable uint64 `json:"dial_host_unreachable"`
+	DialNetUnreachable  uint64 `json:"dial_net_unreachable"`
+	DialNotAllowed      uint64 `json:"dial_not_allowed"`
+	DialOther           uint64 `json:"dial_other"`
 
 	// What came of the connections.
-	Broken        uint64 // ended by an error on one side
-	Idle          uint64 // ended by IdleTimeout
-	BytesToTarget uint64 // carried by SOCKS5 and CONNECT
-	BytesToClient uint64
+	Broken        uint64 `json:"broken"`          // ended by an error on one side
+	Idle          uint64 `json:"idle"`            // ended by IdleTimeout
+	BytesToTarget uint64 `json:"bytes_to_target"` // carried by SOCKS5 and CONNECT
+	BytesToClient uint64 `json:"bytes_to_client"`
 
-	HTTPRequests uint64 // requests of all kinds, CONNECT included
+	HTTPRequests uint64 `json:"http_requests"` // requests of all kinds, CONNECT included
 }
 
 // counters are Stats while they grow.

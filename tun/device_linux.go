@@ -66,6 +66,9 @@ func (d *Device) MTU() int { return d.mtu }
 // them.
 func (d *Device) Malformed() uint64 { return d.malformed.Load() }
 
+// Stats returns the counts as they are now.
+func (d *Device) Stats() Stats { return Stats{Malformed: d.Malformed()} }
+
 // Close takes the interface down, with its addresses and routes, and the bypass routes. It waits
 // for calls of Read and Deliver to return, which they do at once.
 func (d *Device) Close() error {

@@ -37,6 +37,9 @@ func (*Device) MTU() int { return 0 }
 // Malformed returns 0.
 func (*Device) Malformed() uint64 { return 0 }
 
+// Stats returns nothing.
+func (*Device) Stats() Stats { return Stats{} }
+
 // Close does nothing.
 func (*Device) Close() error { return nil }
 

@@ -74,6 +74,11 @@ type Config struct {
 	Logger *slog.Logger // nil: no log
 }
 
+// Stats counts what a device dropped. What the kernel dropped it counts itself: ip -s link.
+type Stats struct {
+	Malformed uint64 `json:"malformed"` // packets whose description by the kernel did not fit them
+}
+
 // parse returns c with its defaults in place, or what is wrong with it.
 func (c Config) parse() (Config, error) {
 	if c.Name == "" {

@@ -112,6 +112,7 @@ func (s *Stream) write() {
 			return
 		}
 		if _, err := s.conn.Write(frames); err != nil {
+			s.count.ended.Add(uint64(datagrams)) // some of them may have arrived
 			s.end(err)
 			return
 		}
@@ -121,7 +122,8 @@ func (s *Stream) write() {
 
 // end closes the carrier because of err, and returns why it was closed first.
 func (s *Stream) end(err error) error {
-	cause := s.queue.end(err)
+	cause, lost := s.queue.end(err)
+	s.count.ended.Add(uint64(lost))
 	s.ending.Do(func() { s.conn.Close() })
 	return cause
 }

@@ -99,16 +99,16 @@ func (q *sendQueue) take() (frames []byte, datagrams int) {
 	return frames, datagrams
 }
 
-// end makes err the reason why there will be no more, unless there is one, and returns the reason.
-func (q *sendQueue) end(err error) error {
+// end makes err the reason why there will be no more, unless there is one, and returns the reason. What is queued is lost.
+func (q *sendQueue) end(err error) (cause error, lost int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.cause == nil {
-		q.cause = err
+		q.cause, lost = err, q.datagrams
 		q.filled.Broadcast()
 		q.roomMade()
 	}
-	return q.cause
+	return q.cause, lost
 }
 
 // roomMade wakes those who wait. Needs mu.

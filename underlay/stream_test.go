@@ -382,6 +382,28 @@ func TestStreamCloseDuringWait(t *testing.T) {
 	})
 }
 
+func TestEveryDatagramOfAStreamIsSentOrCounted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, far := openStream(t, Config{Queue: 100_000})
+		const messages, datagrams = 10, 64
+		for range messages {
+			if err := s.Send([]Message{{Buf: make([]byte, datagrams*1000), Seg: 1000}}); errors.Is(err, net.ErrClosed) {
+				t.Fatal(err)
+			}
+		}
+		io.CopyN(io.Discard, far, 150_000) // which leaves some in the writer's hands, and some in the queue
+		synctest.Wait()
+		s.Close()
+		st := s.Stats()
+		if st.Drops.Ended == 0 || st.Drops.QueueFull == 0 || st.DatagramsSent == 0 {
+			t.Errorf("%+v", st)
+		}
+		if sum := st.DatagramsSent + st.Drops.QueueFull + st.Drops.Ended; sum != messages*datagrams {
+			t.Errorf("%d counted of %d: %+v", sum, messages*datagrams, st)
+		}
+	})
+}
+
 func BenchmarkStream(b *testing.B) {
 	near, far := net.Pipe()
 	s, r := NewStream(near, Config{}), NewStream(far, Config{})

@@ -137,13 +137,28 @@ func (u *UDP) LocalAddr() netip.AddrPort { return u.local }
 // Close implements Carrier. Receive and Send return at once.
 func (u *UDP) Close() error {
 	var err error
-	u.close.Do(func() { err = u.conn.Close() })
+	u.close.Do(func() {
+		u.countDrops()
+		err = u.conn.Close()
+	})
 	return err
 }
 
 // Stats returns what the carrier has done so far.
 func (u *UDP) Stats() Stats {
+	u.countDrops()
 	s := u.count.snapshot()
 	s.GSO, s.GRO = u.body.offloads()
 	return s
+}
+
+// countDrops takes over what the system has counted, which it forgets with the socket.
+func (u *UDP) countDrops() {
+	c := &u.count.receiveBuffer
+	for now := socketDrops(u.conn); ; {
+		have := c.Load()
+		if now <= have || c.CompareAndSwap(have, now) {
+			return
+		}
+	}
 }

@@ -223,15 +223,15 @@ func answers(q wire.Lookup, m wire.Member) bool {
 // or as the relays know it. The error is ErrNoMember, ErrNoAnswer or the context's.
 func (e *Engine) LookupName(ctx context.Context, name string) ([]netip.Addr, error) {
 	name = strings.ToLower(name)
+	if wire.CheckName(name) != nil {
+		return nil, ErrNoMember // and not a remote without a name
+	}
 	for _, r := range e.Remotes() {
 		if r.Name() == name {
 			if a := hosts(r.AllowedIPs()); len(a) > 0 {
 				return a, nil
 			}
 		}
-	}
-	if wire.CheckName(name) != nil {
-		return nil, ErrNoMember
 	}
 	m, err := e.find(ctx, wire.Lookup{By: wire.ByName, Name: name})
 	if err != nil {

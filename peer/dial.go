@@ -73,12 +73,12 @@ func (p *Peer) LookupHost(ctx context.Context, host string) ([]netip.Addr, error
 	if p.isClosed() {
 		return nil, net.ErrClosed
 	}
-	name, ours := strings.CutSuffix(strings.ToLower(strings.TrimSuffix(host, ".")), Suffix)
+	name, ours := memberName(host)
 	if name == p.cfg.Name && name != "" {
 		return p.own(), nil
 	}
 	if ours || !strings.Contains(name, ".") {
-		addrs, err := p.engine.LookupName(ctx, name)
+		addrs, err := lookupMember(ctx, p.engine, host)
 		switch {
 		case err == nil:
 			return addrs, nil
@@ -86,10 +86,8 @@ func (p *Peer) LookupHost(ctx context.Context, host string) ([]netip.Addr, error
 			return nil, ctx.Err()
 		case p.isClosed():
 			return nil, net.ErrClosed
-		case ours && errors.Is(err, engine.ErrNoMember):
-			return nil, &net.DNSError{Err: "no member of the overlay has this name", Name: host, IsNotFound: true}
 		case ours:
-			return nil, &net.DNSError{Err: err.Error(), Name: host, IsTemporary: true}
+			return nil, err
 		}
 	}
 	found, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
@@ -102,10 +100,30 @@ func (p *Peer) LookupHost(ctx context.Context, host string) ([]netip.Addr, error
 	return found, nil
 }
 
+// memberName is the name that a host would have as a member, and whether it can be nothing else.
+func memberName(host string) (name string, ours bool) {
+	return strings.CutSuffix(strings.ToLower(strings.TrimSuffix(host, ".")), Suffix)
+}
+
+// lookupMember returns the addresses of a member. The error is a *net.DNSError or the context's.
+func lookupMember(ctx context.Context, e *engine.Engine, host string) ([]netip.Addr, error) {
+	name, _ := memberName(host)
+	addrs, err := e.LookupName(ctx, name)
+	switch {
+	case err == nil || ctx.Err() != nil:
+		return addrs, err
+	case errors.Is(err, engine.ErrNoMember):
+		return nil, &net.DNSError{Err: "no member of the overlay has this name", Name: host, IsNotFound: true}
+	}
+	return nil, &net.DNSError{Err: err.Error(), Name: host, IsTemporary: true}
+}
+
 // own are the peer's addresses by themselves.
-func (p *Peer) own() []netip.Addr {
-	all := make([]netip.Addr, len(p.cfg.Addresses))
-	for i, a := range p.cfg.Addresses {
+func (p *Peer) own() []netip.Addr { return hosts(p.cfg.Addresses) }
+
+func hosts(prefixes []netip.Prefix) []netip.Addr {
+	all := make([]netip.Addr, len(prefixes))
+	for i, a := range prefixes {
 		all[i] = a.Addr()
 	}
 	return all

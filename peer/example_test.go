@@ -438,7 +438,7 @@ members:
 		log.Fatal(err)
 	}
 	defer r.Close()
-	for _, m := range r.Status().Members {
+	for _, m := range r.Status().Remotes {
 		fmt.Println(m.Name, m.AllowedIPs, m.Connected)
 	}
 	// Output: laptop [10.9.0.2/32] false

@@ -191,7 +191,7 @@ func TestLinksToRelay(t *testing.T) {
 			}
 			serve(t, listen(t, web, ":80"), "a page")
 			wantPage(t, laptop.HTTPClient(), "http://web.adit/", "a page")
-			if n := l.relay.Status().Forwarded.Datagrams; n == 0 {
+			if n := l.relay.Status().Relay.Datagrams; n == 0 {
 				t.Error("nothing went by the relay")
 			}
 		})

@@ -47,7 +47,7 @@ func TestTCPByRelay(t *testing.T) {
 			}
 			far.Close()
 		}
-		if st := l.relay.Status(); st.Forwarded.Datagrams == 0 {
+		if st := l.relay.Status(); st.Relay.Datagrams == 0 {
 			t.Error("nothing went by the relay")
 		}
 	})

@@ -61,6 +61,7 @@ type Peer struct {
 	udp       *underlay.UDP // nil with Config.NoUDP
 	transport *http.Transport
 	cfg       Config
+	started   time.Time
 
 	linked    atomic.Bool // Link was called
 	closed    chan struct{}
@@ -114,7 +115,7 @@ func start(ctx context.Context, cfg Config) (*Peer, error) {
 		d.Close()
 		return nil, err
 	}
-	p := &Peer{engine: e, device: d, mtu: mtu, mtuReason: because, cfg: cfg, closed: make(chan struct{})}
+	p := &Peer{engine: e, device: d, mtu: mtu, mtuReason: because, cfg: cfg, started: time.Now(), closed: make(chan struct{})}
 	p.transport = newTransport(p.DialContext)
 	if err := p.populate(ctx); err != nil {
 		e.Close()

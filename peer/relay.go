@@ -7,6 +7,7 @@ import (
 	"math"
 	"net"
 	"net/netip"
+	"time"
 
 	"github.com/adit-overlay/adit/config"
 	"github.com/adit-overlay/adit/engine"
@@ -37,6 +38,8 @@ type Relay struct {
 
 	mtu       int // of its overlay
 	mtuReason string
+
+	started time.Time
 }
 
 // OpenRelay starts the relay that the file at path describes.
@@ -73,7 +76,7 @@ func startRelay(ctx context.Context, cfg RelayConfig) (*Relay, error) {
 		PrivateKey: cfg.PrivateKey, PresharedKey: cfg.PresharedKey, Addresses: cfg.Addresses,
 		RekeyAfter: cfg.RekeyAfter, Keepalive: cfg.Keepalive, Logger: cfg.Logger,
 	}
-	r := &Relay{cfg: cfg}
+	r := &Relay{cfg: cfg, started: time.Now()}
 	if len(cfg.Addresses) > 0 {
 		var routes []netip.Prefix
 		for _, m := range cfg.Members {
@@ -149,35 +152,3 @@ func (r *Relay) Close() error { return r.relay.Close() }
 
 // PublicKey is what members know the relay by.
 func (r *Relay) PublicKey() wire.PublicKey { return r.relay.Engine().PublicKey() }
-
-// RelayStatus is a snapshot of a relay.
-type RelayStatus struct {
-	PublicKey  wire.PublicKey
-	UDPAddress netip.AddrPort // local; zero without a UDP socket
-	Mode       config.Mode    // as a peer; empty when it is none
-	ModeReason string
-	MTU        int // as a peer; 0 when it is none
-	MTUReason  string
-	Addresses  []netip.Prefix
-	Members    []engine.RemoteStatus
-	Forwarded  relay.Stats
-	Engine     engine.Stats
-	Underlay   *underlay.Stats // nil without a UDP socket
-}
-
-// Status returns the relay's state and counters as they are now.
-func (r *Relay) Status() RelayStatus {
-	st := RelayStatus{
-		PublicKey: r.PublicKey(), Mode: r.device.mode, ModeReason: r.device.why, MTU: r.mtu, MTUReason: r.mtuReason,
-		Addresses: r.cfg.Addresses, Forwarded: r.relay.Stats(), Engine: r.relay.Engine().Stats(),
-	}
-	if r.udp != nil {
-		st.UDPAddress = r.udp.LocalAddr()
-		s := r.udp.Stats()
-		st.Underlay = &s
-	}
-	for _, m := range r.relay.Engine().Remotes() {
-		st.Members = append(st.Members, m.Status())
-	}
-	return st
-}

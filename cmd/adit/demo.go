@@ -300,7 +300,7 @@ func throughput(ctx context.Context, client *http.Client) (float64, error) {
 func (d *demo) status(w io.Writer) {
 	r := d.relay.Status()
 	fmt.Fprintf(w, "relay       %v: %d of %d members online, forwarded %d sealed datagrams, %d MB\n",
-		r.UDPAddress, r.Forwarded.Online, r.Forwarded.Members, r.Forwarded.Datagrams, r.Forwarded.Bytes/1e6)
+		r.UDPAddress, r.Relay.Online, r.Relay.Members, r.Relay.Datagrams, r.Relay.Bytes/1e6)
 	for _, p := range []*peer.Peer{d.web, d.laptop} {
 		st := p.Status()
 		fmt.Fprintf(w, "%-11s %s, %v, UDP %v\n", st.Name, st.Mode, st.Addresses, st.UDPAddress)

@@ -56,7 +56,7 @@ func inFakeTime(t *testing.T, api API, f func(t *testing.T, s *Server, l *pipes)
 }
 
 var testAPI = API{
-	Status: func() any { return map[string]string{"name": "laptop"} },
+	Status: func(Stats) any { return map[string]string{"name": "laptop"} },
 	Ping: func(ctx context.Context, host string) (any, error) {
 		switch host {
 		case "web.adit":

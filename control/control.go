@@ -42,8 +42,8 @@ const (
 
 // API is what can be asked for. Both functions may be called by several goroutines.
 type API struct {
-	// Status returns what is marshalled as the status.
-	Status func() any
+	// Status returns what is marshalled as the status. It is given the server's own counts.
+	Status func(Stats) any
 
 	// Ping sends one echo to host, a name or an overlay address, waits for its answer until ctx ends, and returns what is
 	// marshalled as the answer.

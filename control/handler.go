@@ -31,7 +31,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.counters.requests.Add(1)
 	switch r.URL.Path {
 	case statusPath:
-		reply(w, http.StatusOK, s.api.Status())
+		reply(w, http.StatusOK, s.api.Status(s.Stats()))
 	case pingPath:
 		s.ping(w, r)
 	}

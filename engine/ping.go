@@ -27,7 +27,7 @@ type answered struct {
 type Pong struct {
 	Remote   *Remote
 	Time     time.Duration  // from the call on, a handshake included if one had to be made
-	Endpoint netip.AddrPort // where the answer came from; zero for streams and circuits
+	Endpoint netip.AddrPort // where the answer came from: the remote, or the relay; zero for streams
 	Via      string         // the relay's name or key when it came by a circuit
 }
 
@@ -49,7 +49,8 @@ func (e *Engine) Ping(ctx context.Context, to netip.Addr) (Pong, error) {
 	defer r.forgetPing(token)
 	select {
 	case a := <-q.came:
-		p := Pong{Remote: r, Time: a.at.Sub(start), Endpoint: a.from.addr}
+		p := Pong{Remote: r, Time: a.at.Sub(start)}
+		_, p.Endpoint, _ = a.from.under()
 		if a.from.relay != nil {
 			p.Via = a.from.relay.label()
 		}

@@ -289,7 +289,7 @@ type RemoteStatus struct {
 	Connected     bool           `json:"connected"`               // there is a session
 	Since         time.Time      `json:"since,omitzero"`          // when its keys were agreed
 	LastReceived  time.Time      `json:"last_received,omitzero"`  // when the remote was last heard of; zero: never
-	Endpoint      netip.AddrPort `json:"endpoint,omitzero"`       // where packets go; zero for streams and circuits
+	Endpoint      netip.AddrPort `json:"endpoint,omitzero"`       // where packets go: to the remote, or to the relay; zero for streams
 	Via           string         `json:"via,omitempty"`           // the relay's name or key when the path is a circuit
 	RoundTripTime time.Duration  `json:"round_trip_ns,omitempty"` // as a probe last measured it; 0: not measured
 	MTU           int            `json:"mtu,omitempty"`           // the longest packet that the path carries whole, and the device can use; 0: not measured
@@ -301,14 +301,14 @@ func (r *Remote) Status() RemoteStatus {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	st := RemoteStatus{
-		Name: r.name, PublicKey: r.key, AllowedIPs: slices.Clone(r.allow), Relay: r.relay,
+		Name: r.name, PublicKey: r.key, AllowedIPs: append([]netip.Prefix{}, r.allow...), Relay: r.relay,
 		LastReceived: r.life.receivedAt(), RoundTripTime: r.life.rtt, Traffic: r.traffic.snapshot(),
 	}
 	if s := r.current.Load(); s != nil {
 		st.Connected, st.Since = true, s.established
 	}
 	if p := r.path.Load(); p != nil {
-		st.Endpoint = p.addr
+		_, st.Endpoint, _ = p.under()
 		if p.relay != nil {
 			st.Via = p.relay.label()
 		}

@@ -19,7 +19,7 @@ type Echo struct {
 	Name      string         `json:"name,omitempty"`    // of the remote that owns it
 	PublicKey wire.PublicKey `json:"public_key"`        // and its key
 	Time      time.Duration  `json:"time_ns"`           // from the call to the answer
-	Endpoint  netip.AddrPort `json:"endpoint,omitzero"` // the underlay address of the path; zero for links and circuits
+	Endpoint  netip.AddrPort `json:"endpoint,omitzero"` // where it came from: the remote, or the relay; zero for links
 	Via       string         `json:"via,omitempty"`     // the relay's name or key when the path is a circuit
 	Self      bool           `json:"self,omitempty"`    // the address is this peer's own
 }
@@ -63,7 +63,7 @@ func ping(ctx context.Context, e *engine.Engine, d device, own []netip.Addr, to 
 	start := time.Now()
 	echo := Echo{Address: to}
 	fail := func(err error) (Echo, error) {
-		return Echo{}, &net.OpError{Op: "ping", Net: "overlay", Addr: &net.IPAddr{IP: to.AsSlice()}, Err: err}
+		return Echo{}, &net.OpError{Op: "ping", Addr: &net.IPAddr{IP: to.AsSlice()}, Err: err}
 	}
 	for _, a := range own {
 		if a == to {

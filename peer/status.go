@@ -47,7 +47,7 @@ func (p *Peer) Status() Status {
 // Status returns the relay's state and counters as they are now.
 func (r *Relay) Status() Status {
 	st := statusOf(r.relay.Engine(), r.relay.Carriers(), r.udp, r.device)
-	st.Name, st.Started, st.MTU, st.MTUReason, st.Addresses = r.cfg.Name, r.started, r.mtu, r.mtuReason, slices.Clone(r.cfg.Addresses)
+	st.Name, st.Started, st.MTU, st.MTUReason, st.Addresses = r.cfg.Name, r.started, r.mtu, r.mtuReason, append([]netip.Prefix{}, r.cfg.Addresses...)
 	s := r.relay.Stats()
 	st.Relay = &s
 	return st
@@ -55,7 +55,7 @@ func (r *Relay) Status() Status {
 
 // statusOf is what peers and relays have in common.
 func statusOf(e *engine.Engine, carriers []underlay.Carrier, udp *underlay.UDP, d device) Status {
-	st := Status{PublicKey: e.PublicKey(), Mode: d.mode, ModeReason: d.why, Interface: d.iface, Engine: e.Stats()}
+	st := Status{PublicKey: e.PublicKey(), Mode: d.mode, ModeReason: d.why, Interface: d.iface, Engine: e.Stats(), Remotes: []engine.RemoteStatus{}}
 	for _, r := range e.Remotes() {
 		st.Remotes = append(st.Remotes, r.Status())
 	}

@@ -12,7 +12,7 @@ import (
 )
 
 func relayCommand(e *env) *cobra.Command {
-	var path string
+	var path, socket string
 	cmd := &cobra.Command{
 		Use:   "relay -c FILE",
 		Short: "Carry traffic between members, until interrupted",
@@ -29,12 +29,16 @@ they seal for each other; it cannot read or change it.`,
 			if err != nil {
 				return err
 			}
+			if socket != "" {
+				c.Control = socket
+			}
 			ctx, stop := untilInterrupted()
 			defer stop()
 			return runRelay(ctx, *c, e.log.logger(e.stderr, c.Log))
 		},
 	}
 	configFlag(cmd, &path)
+	controlFlag(cmd, &socket, "put the control socket at `PATH`, whatever the file says; off: none")
 	return cmd
 }
 
@@ -50,6 +54,10 @@ func runRelay(ctx context.Context, c config.Relay, log *slog.Logger) error {
 	if st.Mode != "" {
 		log.Info("mode", "mode", st.Mode, "because", st.ModeReason)
 		log.Info("mtu", "mtu", st.MTU, "because", st.MTUReason)
+	}
+	path := socketOf(c.Control, relayKind, c.Name, c.PrivateKey.Public())
+	if s := openControl(path, r, nil, log); s != nil {
+		defer s.Close()
 	}
 	log.Info("ready", "mode", "relay", "udp", st.UDPAddress, "members", len(c.Members), "addresses", fmt.Sprint(st.Addresses), "public_key", st.PublicKey)
 	<-ctx.Done()

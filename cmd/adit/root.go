@@ -16,6 +16,8 @@ var commands = []func(*env) *cobra.Command{
 	demoCommand,
 	upCommand,
 	relayCommand,
+	statusCommand,
+	pingCommand,
 	keygenCommand,
 	pubkeyCommand,
 	checkCommand,

@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
@@ -23,8 +24,9 @@ func TestScript(t *testing.T) {
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"exits": exits,
-			"mode":  fileMode,
+			"exits":      exits,
+			"eventually": eventually,
+			"mode":       fileMode,
 		},
 	})
 }
@@ -47,6 +49,24 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	if got != want {
 		ts.Fatalf("%v: exit code %d, want %d", args[1:], got, want)
+	}
+}
+
+// eventually PROGRAM ARGS... runs a program again and again until it succeeds: others need a moment to start.
+func eventually(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) == 0 {
+		ts.Fatalf("usage: eventually PROGRAM ARGS...")
+	}
+	again := time.NewTicker(20 * time.Millisecond)
+	defer again.Stop()
+	for start := time.Now(); ; <-again.C {
+		err := ts.Exec(args[0], args[1:]...)
+		if err == nil {
+			return
+		}
+		if time.Since(start) > 20*time.Second {
+			ts.Fatalf("%v: %v", args, err)
+		}
 	}
 }
 

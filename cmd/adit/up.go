@@ -18,7 +18,7 @@ import (
 )
 
 func upCommand(e *env) *cobra.Command {
-	var path, mode, socksAddr string
+	var path, mode, socksAddr, socket string
 	cmd := &cobra.Command{
 		Use:   "up -c FILE",
 		Short: "Join the overlay, until interrupted",
@@ -55,6 +55,9 @@ A line "ready" is logged when there is a session and traffic can flow.`,
 					return usagef("--socks: %w", err)
 				}
 			}
+			if socket != "" {
+				c.Control = socket
+			}
 			ctx, stop := untilInterrupted()
 			defer stop()
 			return up(ctx, *c, e.log.logger(e.stderr, c.Log))
@@ -63,6 +66,7 @@ A line "ready" is logged when there is a session and traffic can flow.`,
 	configFlag(cmd, &path)
 	cmd.Flags().StringVar(&mode, "mode", "", "auto, tun or netstack, whatever the file says")
 	cmd.Flags().StringVar(&socksAddr, "socks", "", "offer SOCKS5 and HTTP proxies at `ADDR`, whatever the file says; empty: none")
+	controlFlag(cmd, &socket, "put the control socket at `PATH`, whatever the file says; off: none")
 	cmd.RegisterFlagCompletionFunc("mode", cobra.FixedCompletions([]string{"auto", "tun", "netstack"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
@@ -102,6 +106,10 @@ func up(ctx context.Context, c config.Peer, log *slog.Logger) error {
 		return err
 	}
 	defer front.Close()
+	path := socketOf(c.Control, peerKind, c.Name, c.PrivateKey.Public())
+	if s := openControl(path, p, front, log); s != nil {
+		defer s.Close()
+	}
 	if err := p.Ready(ctx); err == nil {
 		log.Info("ready", "mode", st.Mode, "addresses", fmt.Sprint(st.Addresses), "udp", st.UDPAddress, "socks", front.addr, "public_key", st.PublicKey)
 	}

@@ -212,7 +212,7 @@ const relayPort = "5040"
 func (o *overlay) relay(h *lab.Host) *program {
 	o.t.Helper()
 	var b strings.Builder
-	fmt.Fprintf(&b, "private_key_file: own.key\nlisten: \":%s\"\nmembers:\n", relayPort)
+	fmt.Fprintf(&b, "name: hub\nprivate_key_file: own.key\ncontrol: own.sock\nlisten: \":%s\"\nmembers:\n", relayPort)
 	for _, m := range o.members {
 		allowed := append([]string{m.ip4.String() + "/32", m.ip6.String() + "/128"}, m.advertises...)
 		fmt.Fprintf(&b, "  - {name: %s, public_key: %q, allowed_ips: %s}\n", m.name, m.key.Public(), list(allowed))
@@ -224,7 +224,7 @@ func (o *overlay) relay(h *lab.Host) *program {
 
 // file is the configuration of a member; lines add to it.
 func (m *member) file(lines ...string) string {
-	return fmt.Sprintf("name: %s\nprivate_key_file: own.key\naddresses: [%v/24, \"%v/64\"]\n%s\n", m.name, m.ip4, m.ip6, strings.Join(lines, "\n"))
+	return fmt.Sprintf("name: %s\nprivate_key_file: own.key\ncontrol: own.sock\naddresses: [%v/24, \"%v/64\"]\n%s\n", m.name, m.ip4, m.ip6, strings.Join(lines, "\n"))
 }
 
 // via is the line for the overlay's relay at an underlay address.

@@ -111,7 +111,7 @@ func (s *Site) adit(a *lab.Host, endA end, b *lab.Host, endB end, knows aditKnow
 // aditFile writes a peer's configuration and returns its path.
 func (s *Site) aditFile(name string, member int, more string) string {
 	s.aditKey(member)
-	return s.file(name, fmt.Sprintf("private_key_file: member%d.key\naddresses: [%v/%d, \"%v/%d\"]\nlog: {level: warn}\n%s",
+	return s.file(name, fmt.Sprintf("private_key_file: member%d.key\naddresses: [%v/%d, \"%v/%d\"]\ncontrol: off\nlog: {level: warn}\n%s",
 		member, roster.IPv4(member), roster.Bits4, roster.IPv6(member), roster.Bits6, more))
 }
 
@@ -139,7 +139,7 @@ func (s *Site) aditEnd(h *lab.Host, member int, e end, knows string, join ...str
 func (s *Site) aditRelay(h *lab.Host, members int, env ...string) *lab.Process {
 	s.aditKey(roster.Relay)
 	var b strings.Builder
-	fmt.Fprintf(&b, "private_key_file: member%d.key\nlisten: \":%s\"\nmembers:\n", roster.Relay, port)
+	fmt.Fprintf(&b, "private_key_file: member%d.key\ncontrol: off\nlisten: \":%s\"\nmembers:\n", roster.Relay, port)
 	for n := 1; n <= members; n++ {
 		fmt.Fprintf(&b, "  - {name: m%d, public_key: %q, allowed_ips: [%v/32, \"%v/128\"]}\n", n, roster.Key(n).Public(), roster.IPv4(n), roster.IPv6(n))
 	}

@@ -12,40 +12,55 @@ import (
 	"gvisor.dev/gvisor/pkg/waiter"
 )
 
-// stream keeps a writing and b reading for a time, as programs do that have nothing else to do. It returns
-// what b has read, and the longest time without anything.
-func (p *farPair) stream(d time.Duration, each func()) (n int, gap time.Duration) {
-	writable := true
-	entry := waiter.NewFunctionEntry(waiter.WritableEvents, func(waiter.EventMask) { writable = true })
-	p.a.wq.EventRegister(&entry)
-	defer p.a.wq.EventUnregister(&entry)
-	buf := make([]byte, 128<<10)
-	drained := 0
-	last := p.elapsed()
-	step := func() {
-		for writable {
-			_, err := p.a.ep.Write(bytes.NewReader(buf), tcpip.WriteOptions{})
-			writable = err == nil
-		}
-		for {
-			into := tcpip.SliceWriter(buf)
-			r, err := p.b.ep.Read(&into, tcpip.ReadOptions{})
-			if err != nil {
-				break
-			}
-			if drained += r.Count; drained >= moderateAfter {
-				p.b.ep.(*tcp.Endpoint).ModerateRecvBuf(drained)
-				drained = 0
-			}
-			n += r.Count
-			gap = max(gap, p.elapsed()-last)
-			last = p.elapsed()
-		}
-		each()
+// A way is one direction of a connection between programs that write and read as fast as they can.
+type way struct {
+	from, to *farEnd
+	writable bool
+	buf      []byte
+	drained  int           // read since the stack was told
+	read     int           // by to
+	last     time.Duration // when it was
+	gap      time.Duration // the longest time without anything
+}
+
+func newWay(from, to *farEnd) (w *way, end func()) {
+	w = &way{from: from, to: to, writable: true, buf: make([]byte, 128<<10), last: from.pair.elapsed()}
+	entry := waiter.NewFunctionEntry(waiter.WritableEvents, func(waiter.EventMask) { w.writable = true })
+	from.wq.EventRegister(&entry)
+	return w, func() { from.wq.EventUnregister(&entry) }
+}
+
+// step does what the programs can do at this time.
+func (w *way) step() {
+	for w.writable {
+		_, err := w.from.ep.Write(bytes.NewReader(w.buf), tcpip.WriteOptions{})
+		w.writable = err == nil
 	}
-	step()
-	p.run(d, step)
-	return n, max(gap, p.elapsed()-last)
+	now := w.from.pair.elapsed()
+	w.gap = max(w.gap, now-w.last)
+	for {
+		into := tcpip.SliceWriter(w.buf)
+		r, err := w.to.ep.Read(&into, tcpip.ReadOptions{})
+		if err != nil {
+			return
+		}
+		if w.drained += r.Count; w.drained >= moderateAfter {
+			w.to.ep.(*tcp.Endpoint).ModerateRecvBuf(w.drained)
+			w.drained = 0
+		}
+		w.read += r.Count
+		w.last = now
+	}
+}
+
+// stream keeps a writing and b reading for a time. It returns what b has read, and the longest time without
+// anything.
+func (p *farPair) stream(d time.Duration, each func()) (n int, gap time.Duration) {
+	w, end := newWay(p.a, p.b)
+	defer end()
+	w.step()
+	p.run(d, func() { w.step(); each() })
+	return w.read, max(w.gap, p.elapsed()-w.last)
 }
 
 // steady is what a TCP reaches by adding a segment a round trip and halving at each loss, in Mbit/s (Mathis and others,
@@ -106,6 +121,60 @@ func TestFarLine(t *testing.T) {
 				t.Errorf("%d segments lost, %d sent again", lost, resent)
 			}
 		})
+	}
+}
+
+// However far the end, whatever is lost and out of order, and whatever goes the other way: a stream is never
+// silent for two seconds, which is when people and programs give up.
+func TestNoStreamStallsForTwoSeconds(t *testing.T) {
+	const ms = time.Millisecond
+	for _, rtt := range []time.Duration{0, 1 * ms, 50 * ms, 200 * ms} {
+		for _, loss := range []float64{0, 0.001, 0.01, 0.03} {
+			for _, late := range []float64{0, 0.02} {
+				line := farLine{rtt: rtt, rate: 10e6, loss: loss, late: late}
+				long := 3 * time.Second
+				if rtt >= 50*ms && loss > 0 {
+					long = 16 * time.Second // little is under way, and it is soon done
+				}
+				if testing.Short() && rtt == 1*ms {
+					continue // much as without any
+				}
+				t.Run(fmt.Sprintf("%v, %g %% lost, %g %% late", rtt, loss*100, late*100), func(t *testing.T) {
+					t.Parallel()
+					noStall(t, line, long, false)
+					noStall(t, line, long, true)
+				})
+			}
+		}
+	}
+}
+
+// noStall runs a stream from a to b, or one each way by the same connection.
+func noStall(t *testing.T, line farLine, long time.Duration, both bool) {
+	t.Helper()
+	p := newFarPair(t, line)
+	there, end := newWay(p.a, p.b)
+	defer end()
+	ways := []*way{there}
+	if both {
+		back, end := newWay(p.b, p.a)
+		defer end()
+		ways = append(ways, back)
+	}
+	step := func() {
+		for _, w := range ways {
+			w.step()
+		}
+	}
+	step()
+	p.run(long, step)
+	for i, w := range ways {
+		gap := max(w.gap, p.elapsed()-w.last)
+		t.Logf("way %d of %d: %.2f Mbit/s, at most %v of silence; %d segments lost", i+1, len(ways),
+			float64(w.read)*8/long.Seconds()/1e6, gap, w.from.lost)
+		if gap > 2*time.Second {
+			t.Errorf("nothing for %v", gap)
+		}
 	}
 }
 

@@ -27,6 +27,7 @@ type farLine struct {
 	rate  float64       // bits a second; 0: 1 Gbit/s
 	queue time.Duration // how long a segment may wait for its turn, or it is dropped; 0: without limit
 	loss  float64       // share of segments
+	late  float64       // share of segments that arrive a quarter of a round trip late, behind those sent after them
 	seed  uint64
 	drop  func(from *farEnd, payload int) bool // loses what it says, besides
 }
@@ -35,6 +36,9 @@ const (
 	// What comes within one poll a receiver takes together, and joins so many segments in a row.
 	farPoll = 30 * time.Microsecond
 	farJoin = 8
+
+	// farLeastLate is enough to be overtaken where there is hardly a round trip.
+	farLeastLate = 500 * time.Microsecond
 
 	// farWrapping is what a segment has around it on the line.
 	farWrapping = 80
@@ -53,7 +57,7 @@ type farEnd struct {
 	pair *farPair
 	peer *farEnd
 	s    *Stack
-	wq   waiter.Queue
+	wq   *waiter.Queue
 	ep   tcpip.Endpoint
 
 	rand     *rand.Rand
@@ -92,13 +96,12 @@ func newFarPair(t testing.TB, line farLine) *farPair {
 	check(err)
 	check(l.Bind(tcpip.FullAddress{Port: port}))
 	check(l.Listen(backlog))
-	p.a.ep, err = p.a.s.ip.g.NewEndpoint(tcp.ProtocolNumber, header.IPv4ProtocolNumber, &p.a.wq)
+	p.a.ep, err = p.a.s.ip.g.NewEndpoint(tcp.ProtocolNumber, header.IPv4ProtocolNumber, p.a.wq)
 	check(err)
 	check(p.a.ep.Connect(tcpip.FullAddress{Addr: addressOf(netip.MustParseAddr(addrB)), Port: port}))
-	p.run(2*line.rtt, func() {})
-	accepted, _, err := l.Accept(nil)
+	p.run(2*line.rtt+time.Millisecond, func() {})
+	p.b.ep, p.b.wq, err = l.Accept(nil)
 	check(err)
-	p.b.ep = accepted
 	l.Close()
 	for _, e := range []*farEnd{p.a, p.b} {
 		e.s.far.adapt(e.s, e.ep)
@@ -109,7 +112,7 @@ func newFarPair(t testing.TB, line farLine) *farPair {
 }
 
 func (p *farPair) end(t testing.TB, address string, seed uint64) *farEnd {
-	e := &farEnd{pair: p, rand: rand.New(rand.NewPCG(seed, 0))}
+	e := &farEnd{pair: p, wq: new(waiter.Queue), rand: rand.New(rand.NewPCG(seed, 0))}
 	prefix := netip.MustParsePrefix(address + "/24")
 	cfg, err := Config{Addresses: []netip.Prefix{prefix}, clock: p.eventClock}.resolve()
 	if err != nil {
@@ -156,12 +159,12 @@ func (e *farEnd) send(pkt *stack.PacketBuffer) bool {
 	}
 	for at := head; ; at += size {
 		end := min(at+size, len(b))
-		if arrival, ok := e.transmit(head, end-at); ok {
+		if arrival, late, ok := e.transmit(head, end-at); ok {
 			segment := append(bytes.Clone(b[:head]), b[at:end]...)
 			binary.BigEndian.PutUint16(segment[2:], uint16(len(segment)))
 			seq := segment[header.IPv4MinimumSize+4:]
 			binary.BigEndian.PutUint32(seq, binary.BigEndian.Uint32(seq)+uint32(at-head))
-			e.arrive(segment, arrival)
+			e.arrive(segment, arrival, late)
 		}
 		if end == len(b) {
 			return true
@@ -169,8 +172,8 @@ func (e *farEnd) send(pkt *stack.PacketBuffer) bool {
 	}
 }
 
-// transmit says when a segment arrives, if it does.
-func (e *farEnd) transmit(head, payload int) (arrival time.Duration, ok bool) {
+// transmit says when a segment arrives, if it does, and whether that is late.
+func (e *farEnd) transmit(head, payload int) (arrival time.Duration, late, ok bool) {
 	line, now := &e.pair.line, e.pair.elapsed()
 	begin := max(e.free, now)
 	ok = line.queue == 0 || begin-now <= line.queue
@@ -181,11 +184,15 @@ func (e *farEnd) transmit(head, payload int) (arrival time.Duration, ok bool) {
 	if !ok && payload > 0 {
 		e.lost++
 	}
-	return e.free + line.rtt/2, ok
+	arrival = e.free + line.rtt/2
+	if late = ok && line.late != 0 && e.rand.Float64() < line.late; late {
+		arrival += max(line.rtt/4, farLeastLate)
+	}
+	return arrival, late, ok
 }
 
 // arrive has the peer take a segment with the first poll after its arrival.
-func (e *farEnd) arrive(segment []byte, at time.Duration) {
+func (e *farEnd) arrive(segment []byte, at time.Duration, late bool) {
 	at = (at + farPoll - 1) / farPoll * farPoll
 	if e.arriving != nil && e.arriving.at == at {
 		e.arriving.add(segment)
@@ -193,7 +200,9 @@ func (e *farEnd) arrive(segment []byte, at time.Duration) {
 	}
 	batch := &farBatch{at: at}
 	batch.add(segment)
-	e.arriving = batch
+	if !late { // what was sent after it goes on joining
+		e.arriving = batch
+	}
 	e.pair.at(at, func() {
 		if e.arriving == batch {
 			e.arriving = nil

@@ -45,7 +45,8 @@ type Config struct {
 	// host is never dialled.
 	Advertise []netip.Prefix
 
-	// Host is how advertised networks are reached.
+	// Host is how advertised networks are reached. Of the host's own addresses only those are, that a network
+	// narrower than all addresses holds: who advertises 0.0.0.0/0 wants a way out, not a way in.
 	Host Host
 
 	// Limits bound what others may make this stack hold.
@@ -68,17 +69,24 @@ type Host struct {
 	// Echo sends one ICMP echo request and returns when it was answered. Nil uses the
 	// unprivileged ICMP sockets of the system, where it lets the process have them.
 	Echo func(ctx context.Context, address netip.Addr, payload []byte) error
+
+	// Addresses are the host's own. Nil asks the system.
+	Addresses func() ([]netip.Addr, error)
 }
 
 // Limits bound the resources spent on behalf of other peers. Zero fields take the defaults given.
 type Limits struct {
-	Dials          int           // TCP dials to the host in progress; 1024
-	DialsPerSource int           // the same, for one overlay source address; 128
-	Flows          int           // UDP flows to the host; 1024
-	FlowsPerSource int           // the same, for one overlay source address; 256
-	FlowIdle       time.Duration // a UDP flow ends after so long without a datagram; 1 minute
-	DialTimeout    time.Duration // for the host to answer, and then for the near side; 10 seconds
-	Echoes         int           // echo requests to the host in progress; 64
+	Conns           int           // TCP connections to the host, those being dialled included; 16384
+	ConnsPerSource  int           // the same, for one overlay source address; 4096
+	Dials           int           // TCP dials to the host in progress; 4096
+	DialsPerSource  int           // the same, for one overlay source address; 1024
+	DialsPerTarget  int           // the same, for one overlay source address and one address dialled; 256
+	Flows           int           // UDP flows to the host; 1024
+	FlowsPerSource  int           // the same, for one overlay source address; 256
+	FlowIdle        time.Duration // a UDP flow ends after so long without a datagram; 1 minute
+	DialTimeout     time.Duration // for the host to answer, and then for the near side; 10 seconds
+	Echoes          int           // echo requests to the host in progress; 64
+	EchoesPerSource int           // the same, for one overlay source address; 16
 }
 
 func (l Limits) withDefaults() Limits {
@@ -86,9 +94,10 @@ func (l Limits) withDefaults() Limits {
 		field *int
 		value int
 	}{
-		{&l.Dials, 1024}, {&l.DialsPerSource, 128},
+		{&l.Conns, 16384}, {&l.ConnsPerSource, 4096},
+		{&l.Dials, 4096}, {&l.DialsPerSource, 1024}, {&l.DialsPerTarget, 256},
 		{&l.Flows, 1024}, {&l.FlowsPerSource, 256},
-		{&l.Echoes, 64},
+		{&l.Echoes, 64}, {&l.EchoesPerSource, 16},
 	} {
 		if *f.field <= 0 {
 			*f.field = f.value
@@ -146,6 +155,9 @@ func (c Config) resolve() (Config, error) {
 	}
 	if c.Host.Echo == nil {
 		c.Host.Echo = hostEcho
+	}
+	if c.Host.Addresses == nil {
+		c.Host.Addresses = hostAddresses
 	}
 	return c, nil
 }

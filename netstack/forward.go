@@ -2,8 +2,12 @@ package netstack
 
 import (
 	"context"
+	"net"
 	"net/netip"
+	"os"
+	"slices"
 	"sync"
+	"syscall"
 
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
@@ -24,9 +28,11 @@ type forwards struct {
 	udp     *udp.Forwarder
 	running sync.WaitGroup // everything started for a connection, flow or echo
 
-	dials  *slots // a TCP connection until both sides are open
-	flows  *slots // a UDP flow while it lives
-	echoes *slots
+	conns   *slots[netip.Addr] // a TCP connection while it lives, by source
+	dials   *slots[netip.Addr] // until both its sides are open
+	targets *slots[dialTarget] // the same, so that one black hole is not all that a source can dial
+	flows   *slots[netip.Addr] // a UDP flow while it lives
+	echoes  *slots[netip.Addr]
 
 	mu       sync.Mutex
 	ended    bool                                   // nothing new is started; guards running.Add
@@ -43,9 +49,11 @@ func newForwards(s *Stack) (*forwards, error) {
 		s:        s,
 		ip:       ip,
 		ctx:      s.closing,
-		dials:    newSlots(l.Dials, l.DialsPerSource),
-		flows:    newSlots(l.Flows, l.FlowsPerSource),
-		echoes:   newSlots(l.Echoes, l.Echoes),
+		conns:    newSlots[netip.Addr](l.Conns, l.ConnsPerSource),
+		dials:    newSlots[netip.Addr](l.Dials, l.DialsPerSource),
+		targets:  newSlots[dialTarget](l.Dials, l.DialsPerTarget),
+		flows:    newSlots[netip.Addr](l.Flows, l.FlowsPerSource),
+		echoes:   newSlots[netip.Addr](l.Echoes, l.EchoesPerSource),
 		dialling: make(map[stack.TransportEndpointID]struct{}),
 	}
 	for _, p := range s.cfg.Advertise {
@@ -71,6 +79,37 @@ func (f *forwards) allowed(a netip.Addr) bool {
 		}
 	}
 	return false
+}
+
+// ofHost reports whether a is an address of the host itself that nobody meant to open: what holds it in
+// Config.Advertise is all addresses there are. Dialled from the host itself, such an address would pass by its firewall.
+func (f *forwards) ofHost(a netip.Addr) bool {
+	for _, p := range f.nets {
+		if p.Bits() > 0 && p.Contains(a) {
+			return false
+		}
+	}
+	own, err := f.s.cfg.Host.Addresses()
+	return err != nil || slices.Contains(own, a)
+}
+
+var errOfHost = &net.OpError{Op: "dial", Err: os.NewSyscallError("the host itself is not advertised", syscall.ECONNREFUSED)}
+
+// hostAddresses asks the system.
+func hostAddresses() ([]netip.Addr, error) {
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil, err
+	}
+	var own []netip.Addr
+	for _, a := range addrs {
+		if n, ok := a.(*net.IPNet); ok {
+			if ip, ok := netip.AddrFromSlice(n.IP); ok {
+				own = append(own, ip.Unmap())
+			}
+		}
+	}
+	return own, nil
 }
 
 // isBroadcast reports whether a is the broadcast or the nameless network address of p, which some
@@ -137,37 +176,40 @@ func (f *forwards) find(id stack.TransportEndpointID) *tcp.Endpoint {
 	return ep
 }
 
-// slots counts what is held, in all and for each source.
-type slots struct {
-	most, mostPerSource int
+// dialTarget is who dials, and which address.
+type dialTarget struct{ source, target netip.Addr }
+
+// slots counts what is held, in all and by each holder.
+type slots[K comparable] struct {
+	most, mostPerHolder int
 
 	mu        sync.Mutex
 	held      int
-	perSource map[netip.Addr]int
+	perHolder map[K]int
 }
 
-func newSlots(most, mostPerSource int) *slots {
-	return &slots{most: most, mostPerSource: mostPerSource, perSource: make(map[netip.Addr]int)}
+func newSlots[K comparable](most, mostPerHolder int) *slots[K] {
+	return &slots[K]{most: most, mostPerHolder: mostPerHolder, perHolder: make(map[K]int)}
 }
 
-// take reports whether source may hold one more, and counts it if so.
-func (s *slots) take(source netip.Addr) bool {
+// take reports whether holder may hold one more, and counts it if so.
+func (s *slots[K]) take(holder K) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.held >= s.most || s.perSource[source] >= s.mostPerSource {
+	if s.held >= s.most || s.perHolder[holder] >= s.mostPerHolder {
 		return false
 	}
 	s.held++
-	s.perSource[source]++
+	s.perHolder[holder]++
 	return true
 }
 
 // release gives back what take counted.
-func (s *slots) release(source netip.Addr) {
+func (s *slots[K]) release(holder K) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.held--
-	if s.perSource[source]--; s.perSource[source] == 0 {
-		delete(s.perSource, source)
+	if s.perHolder[holder]--; s.perHolder[holder] == 0 {
+		delete(s.perHolder, holder)
 	}
 }

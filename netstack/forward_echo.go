@@ -62,7 +62,7 @@ func (f *forwards) echo(from, to netip.Addr, message []byte) {
 	defer f.echoes.release(from)
 	ctx, cancel := context.WithTimeout(f.ctx, echoTimeout)
 	defer cancel()
-	if err := f.s.cfg.Host.Echo(ctx, to, message[echoHeader:]); err != nil {
+	if err := f.askHost(ctx, to, message[echoHeader:]); err != nil {
 		f.s.stats.echoesSilent.Add(1)
 		f.s.log.Debug("echo into advertised network", "from", from, "to", to, "err", err)
 		return
@@ -72,6 +72,13 @@ func (f *forwards) echo(from, to netip.Addr, message []byte) {
 	} else {
 		f.s.stats.echoesSilent.Add(1)
 	}
+}
+
+func (f *forwards) askHost(ctx context.Context, to netip.Addr, payload []byte) error {
+	if f.ofHost(to) {
+		return errOfHost
+	}
+	return f.s.cfg.Host.Echo(ctx, to, payload)
 }
 
 // answerEcho makes an echo request's message its reply and sends it.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/netip"
 	"syscall"
 	"time"
 
@@ -14,22 +15,20 @@ import (
 
 // handleTCP is asked by the stack about segments that belong to no endpoint. False lets it answer RST.
 func (f *forwards) handleTCP(id stack.TransportEndpointID, pkt *stack.PacketBuffer) bool {
-	source := addrOf(id.RemoteAddress)
-
 	f.mu.Lock()
 	if _, again := f.dialling[id]; again || f.ended {
 		f.mu.Unlock()
 		return true // a SYN sent again while the host is being dialled
 	}
 	f.mu.Unlock()
-	if !f.dials.take(source) {
-		f.s.stats.dialsLimited.Add(1)
+	if !f.admit(id) {
 		return true
 	}
 	f.mu.Lock()
 	if _, again := f.dialling[id]; again || f.ended {
 		f.mu.Unlock()
-		f.dials.release(source)
+		f.releaseDial(id)
+		f.conns.release(addrOf(id.RemoteAddress))
 		return true
 	}
 	f.dialling[id] = struct{}{}
@@ -38,23 +37,51 @@ func (f *forwards) handleTCP(id stack.TransportEndpointID, pkt *stack.PacketBuff
 
 	if !f.tcp.HandlePacket(id, pkt) {
 		f.settled(id) // no SYN: nothing was started
+		f.conns.release(addrOf(id.RemoteAddress))
 		f.running.Done()
 		return false
 	}
 	return true
 }
 
-// settled ends what handleTCP began for a connection, except that it is running.
+// admit counts a connection and its dial in. If there is no room it counts that, and nobody answers: the SYN comes
+// again, and may find some.
+func (f *forwards) admit(id stack.TransportEndpointID) bool {
+	source := addrOf(id.RemoteAddress)
+	if !f.conns.take(source) {
+		f.s.stats.connsLimited.Add(1)
+		return false
+	}
+	if f.dials.take(source) {
+		if f.targets.take(dialTarget{source, addrOf(id.LocalAddress)}) {
+			return true
+		}
+		f.dials.release(source)
+	}
+	f.conns.release(source)
+	f.s.stats.dialsLimited.Add(1)
+	return false
+}
+
+// releaseDial undoes what admit did for a dial.
+func (f *forwards) releaseDial(id stack.TransportEndpointID) {
+	source := addrOf(id.RemoteAddress)
+	f.targets.release(dialTarget{source, addrOf(id.LocalAddress)})
+	f.dials.release(source)
+}
+
+// settled ends what handleTCP began for a dial. The connection, if it came to one, is running.
 func (f *forwards) settled(id stack.TransportEndpointID) {
 	f.mu.Lock()
 	delete(f.dialling, id)
 	f.mu.Unlock()
-	f.dials.release(addrOf(id.RemoteAddress))
+	f.releaseDial(id)
 }
 
 // forwardTCP serves one connection, on a goroutine the forwarder started.
 func (f *forwards) forwardTCP(r *tcp.ForwarderRequest) {
 	defer f.running.Done()
+	defer f.conns.release(addrOf(r.ID().RemoteAddress))
 	near, far := f.joinTCP(r)
 	if near == nil {
 		return
@@ -68,7 +95,7 @@ func (f *forwards) forwardTCP(r *tcp.ForwarderRequest) {
 func (f *forwards) joinTCP(r *tcp.ForwarderRequest) (*tcpConn, net.Conn) {
 	id := r.ID()
 	defer f.settled(id)
-	far, err := f.dialHost("tcp", localAddr(id).String())
+	far, err := f.dialHost("tcp", localAddr(id))
 	if f.ctx.Err() != nil { // closing: say so
 		if err == nil {
 			far.Close()
@@ -108,10 +135,13 @@ func (f *forwards) joinTCP(r *tcp.ForwarderRequest) (*tcpConn, net.Conn) {
 	return newTCPConn(f.s, wq, ep), far
 }
 
-func (f *forwards) dialHost(network, address string) (net.Conn, error) {
+func (f *forwards) dialHost(network string, to netip.AddrPort) (net.Conn, error) {
+	if f.ofHost(to.Addr()) {
+		return nil, errOfHost
+	}
 	ctx, cancel := context.WithTimeout(f.ctx, f.s.cfg.Limits.DialTimeout)
 	defer cancel()
-	return f.s.cfg.Host.Dial(ctx, network, address)
+	return f.s.cfg.Host.Dial(ctx, network, to.String())
 }
 
 // isRefusal reports whether err says that a connection cannot be had, rather than that nobody answered

@@ -29,7 +29,8 @@ var refusingHost = Host{
 	Dial: func(context.Context, string, string) (net.Conn, error) {
 		return nil, os.NewSyscallError("connect", syscall.ECONNREFUSED)
 	},
-	Echo: func(context.Context, netip.Addr, []byte) error { return errors.New("no answer") },
+	Echo:      func(context.Context, netip.Addr, []byte) error { return errors.New("no answer") },
+	Addresses: func() ([]netip.Addr, error) { return nil, nil },
 }
 
 // loopbackHost leads every dial to a listener on loopback, whatever its address.

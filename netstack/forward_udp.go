@@ -55,7 +55,7 @@ func (f *forwards) serveFlow(id stack.TransportEndpointID, near *udpConn) {
 	defer f.running.Done()
 	defer f.flows.release(addrOf(id.RemoteAddress))
 	defer near.Close()
-	far, err := f.dialHost("udp", localAddr(id).String())
+	far, err := f.dialHost("udp", localAddr(id))
 	if err != nil {
 		f.s.stats.flowFailed.Add(1)
 		f.s.log.Debug("open flow into advertised network", "from", remoteAddr(id), "to", localAddr(id), "err", err)

@@ -30,9 +30,10 @@ type Stats struct {
 
 	// Connections into advertised networks.
 	Forwarded      uint64 `json:"forwarded"`        // TCP connections joined to the host's
-	DialRefused    uint64 `json:"dial_refused"`     // the host said no: answered with RST
+	DialRefused    uint64 `json:"dial_refused"`     // the host said no, or was meant itself: answered with RST
 	DialSilent     uint64 `json:"dial_silent"`      // the host did not answer in time: not answered
 	DialsLimited   uint64 `json:"dials_limited"`    // SYNs dropped since too many dials were in progress
+	ConnsLimited   uint64 `json:"conns_limited"`    // SYNs dropped since there were too many connections
 	NearFailed     uint64 `json:"near_failed"`      // the host answered, but the overlay's side went away
 	Flows          uint64 `json:"flows"`            // UDP flows opened
 	FlowsLimited   uint64 `json:"flows_limited"`    // datagrams dropped since there were too many flows
@@ -55,6 +56,7 @@ type counters struct {
 	queueFull, loopFull               atomic.Uint64
 	forwarded, dialRefused            atomic.Uint64
 	dialSilent, dialsLimited          atomic.Uint64
+	connsLimited                      atomic.Uint64
 	nearFailed                        atomic.Uint64
 	flows, flowsLimited, flowFailed   atomic.Uint64
 	flowLost                          atomic.Uint64
@@ -93,6 +95,7 @@ func (s *Stack) Stats() Stats {
 		DialRefused:    c.dialRefused.Load(),
 		DialSilent:     c.dialSilent.Load(),
 		DialsLimited:   c.dialsLimited.Load(),
+		ConnsLimited:   c.connsLimited.Load(),
 		NearFailed:     c.nearFailed.Load(),
 		Flows:          c.flows.Load(),
 		FlowsLimited:   c.flowsLimited.Load(),

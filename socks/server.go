@@ -69,6 +69,7 @@ const (
 	DefaultDialTimeout       = 30 * time.Second
 	DefaultMaxConns          = 16384
 	DefaultMaxConnsPerClient = 1024
+	DefaultMaxDialsPerHost   = 512
 
 	// DefaultIdleTimeout is the shortest that RFC 5382 (REQ-5) allows a
 	// middlebox for an established connection.
@@ -125,6 +126,11 @@ type Server struct {
 	// It does not count clients on loopback, who all share an address.
 	MaxConnsPerClient int
 
+	// MaxDialsPerHost bounds the dials in progress to one host, by the name or
+	// address the client gave. A host that does not answer would otherwise
+	// hold all of MaxConns for DialTimeout; beyond it a dial fails at once.
+	MaxDialsPerHost int
+
 	// Logger gets a warning now and then about wrong passwords, and at debug
 	// level why connections failed. It never gets a password. Nil: no log.
 	Logger *slog.Logger
@@ -134,6 +140,7 @@ type Server struct {
 	cancel   context.CancelFunc
 	logger   *slog.Logger
 	conns    connSet
+	dials    dialCount
 	http     *httpFront
 	bursts   burstBuffers
 	counters counters
@@ -152,6 +159,7 @@ func (s *Server) prepare() {
 		}
 		s.conns.max = cmp.Or(s.MaxConns, DefaultMaxConns)
 		s.conns.maxPerClient = cmp.Or(s.MaxConnsPerClient, DefaultMaxConnsPerClient)
+		s.dials.max = cmp.Or(s.MaxDialsPerHost, DefaultMaxDialsPerHost)
 		s.bursts.slots = make(chan struct{}, maxBursts)
 		s.warnPassword.Interval = 10 * time.Second
 		s.warnAccept.Interval = 10 * time.Second
@@ -297,6 +305,12 @@ func (s *Server) permit(ctx context.Context, address string) error {
 // dial calls Dial under DialTimeout. It ends with Close, whether ctx does or
 // not, and counts what it came to.
 func (s *Server) dial(ctx context.Context, address string) (net.Conn, error) {
+	host := hostOf(address)
+	if !s.dials.begin(host) {
+		s.counters.dialsLimited.Add(1)
+		return nil, errTooManyDials
+	}
+	defer s.dials.end(host)
 	ctx, cancel := context.WithTimeout(ctx, cmp.Or(s.DialTimeout, DefaultDialTimeout))
 	defer cancel()
 	defer context.AfterFunc(s.ctx, cancel)()

@@ -16,10 +16,11 @@ type Stats struct {
 	HandshakeBroken  uint64 `json:"handshake_broken"`  // gone before the end of the handshake
 
 	// Requests refused without a dial.
-	Malformed   uint64 `json:"malformed"`   // a handshake, header or destination that is none
-	AuthFailed  uint64 `json:"auth_failed"` // a wrong password, or none where one is asked
-	Unsupported uint64 `json:"unsupported"` // a SOCKS5 command or address type not served
-	Denied      uint64 `json:"denied"`      // Allow refused the destination
+	Malformed    uint64 `json:"malformed"`      // a handshake, header or destination that is none
+	AuthFailed   uint64 `json:"auth_failed"`    // a wrong password, or none where one is asked
+	Unsupported  uint64 `json:"unsupported"`    // a SOCKS5 command or address type not served
+	Denied       uint64 `json:"denied"`         // Allow refused the destination
+	TooManyDials uint64 `json:"too_many_dials"` // too many dials to the host were in progress
 
 	// What came of the dials.
 	Connected           uint64 `json:"connected"`
@@ -49,10 +50,11 @@ type counters struct {
 	handshakeTimeout atomic.Uint64
 	handshakeBroken  atomic.Uint64
 
-	malformed   atomic.Uint64
-	authFailed  atomic.Uint64
-	unsupported atomic.Uint64
-	denied      atomic.Uint64
+	malformed    atomic.Uint64
+	authFailed   atomic.Uint64
+	unsupported  atomic.Uint64
+	denied       atomic.Uint64
+	dialsLimited atomic.Uint64
 
 	dials [addressTypeNotSupported + 1]atomic.Uint64 // by reply
 
@@ -77,10 +79,11 @@ func (s *Server) Stats() Stats {
 		HandshakeTimeout: c.handshakeTimeout.Load(),
 		HandshakeBroken:  c.handshakeBroken.Load(),
 
-		Malformed:   c.malformed.Load(),
-		AuthFailed:  c.authFailed.Load(),
-		Unsupported: c.unsupported.Load(),
-		Denied:      c.denied.Load(),
+		Malformed:    c.malformed.Load(),
+		AuthFailed:   c.authFailed.Load(),
+		Unsupported:  c.unsupported.Load(),
+		Denied:       c.denied.Load(),
+		TooManyDials: c.dialsLimited.Load(),
 
 		Connected:           c.dials[succeeded].Load(),
 		DialRefused:         c.dials[connectionRefused].Load(),

@@ -150,29 +150,19 @@ type File struct {
 //
 // The error of this and of all other functions that read a configuration is an [Errors].
 func Load(path string) (File, error) {
-	data, err := readFile(path)
-	if err != nil {
-		return File{}, err
-	}
-	return Parse(path, data, nil)
+	return load(path, eitherFile)
 }
 
 // LoadPeer reads a peer's file.
 func LoadPeer(path string) (*Peer, error) {
-	data, err := readFile(path)
-	if err != nil {
-		return nil, err
-	}
-	return ParsePeer(path, data, nil)
+	f, err := load(path, peerFile)
+	return f.Peer, err
 }
 
 // LoadRelay reads a relay's file.
 func LoadRelay(path string) (*Relay, error) {
-	data, err := readFile(path)
-	if err != nil {
-		return nil, err
-	}
-	return ParseRelay(path, data, nil)
+	f, err := load(path, relayFile)
+	return f.Relay, err
 }
 
 // ReadKeys returns the content of the key file at path. A nil ReadKeys is [ReadKeyFile].
@@ -181,18 +171,18 @@ type ReadKeys func(path string) ([]byte, error)
 // Parse is [Load] for a file already read. The path stands in errors, and paths of key files
 // are relative to its folder.
 func Parse(path string, data []byte, keys ReadKeys) (File, error) {
-	return parse(path, data, keys, eitherFile)
+	return parse(&report{file: path}, data, keys, eitherFile)
 }
 
 // ParsePeer is [LoadPeer] for a file already read; see [Parse].
 func ParsePeer(path string, data []byte, keys ReadKeys) (*Peer, error) {
-	f, err := parse(path, data, keys, peerFile)
+	f, err := parse(&report{file: path}, data, keys, peerFile)
 	return f.Peer, err
 }
 
 // ParseRelay is [LoadRelay] for a file already read; see [Parse].
 func ParseRelay(path string, data []byte, keys ReadKeys) (*Relay, error) {
-	f, err := parse(path, data, keys, relayFile)
+	f, err := parse(&report{file: path}, data, keys, relayFile)
 	return f.Relay, err
 }
 
@@ -205,11 +195,10 @@ const (
 	relayFile
 )
 
-func parse(path string, data []byte, keys ReadKeys, want want) (File, error) {
+func parse(r *report, data []byte, keys ReadKeys, want want) (File, error) {
 	if keys == nil {
 		keys = ReadKeyFile
 	}
-	r := &report{file: path}
 	var f File
 	if root, ok := r.open(data); ok {
 		members := root.has("members")
@@ -244,22 +233,29 @@ func (r *report) open(data []byte) (*section, bool) {
 	return value{report: r, node: root}.open(), true
 }
 
-func readFile(path string) ([]byte, error) {
-	data, err := readAtMost(path, maxFile)
+// load reads the file at path, and looks who else may.
+func load(path string, want want) (File, error) {
+	r := &report{file: path}
+	data, err := r.read()
 	if err != nil {
-		return nil, Errors{&Error{File: path, Msg: "cannot be read: " + reason(err)}}
+		return File{}, Errors{&Error{File: path, Msg: "cannot be read: " + reason(err)}}
 	}
-	return data, nil
+	return parse(r, data, nil, want)
 }
 
-// readAtMost refuses a file longer than max, whatever its size is said to be.
-func readAtMost(path string, max int64) ([]byte, error) {
-	f, err := os.Open(path)
+// read refuses a file longer than maxFile, whatever its size is said to be.
+func (r *report) read() ([]byte, error) {
+	f, err := os.Open(r.file)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	return readOpen(f, max)
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	r.loose = checkSecret(r.file, info)
+	return readOpen(f, maxFile)
 }
 
 func readOpen(f *os.File, max int64) ([]byte, error) {

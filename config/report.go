@@ -70,8 +70,9 @@ const maxCollected = 1000
 
 // report collects what is wrong in one file.
 type report struct {
-	file string
-	errs Errors
+	file  string
+	loose error // why others than the owner can read the file; nil: they cannot
+	errs  Errors
 }
 
 func (r *report) add(line int, path, format string, args ...any) {

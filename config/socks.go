@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 )
 
@@ -10,11 +11,14 @@ import (
 type Socks struct {
 	Listen   string // TCP: host:port
 	Username string // both empty: no password is asked
-	Password string
+	Password string `json:"-"`
 }
 
+// Format prints String, whatever the verb: the password is in none.
+func (s Socks) Format(f fmt.State, _ rune) { io.WriteString(f, s.String()) }
+
 // String leaves the password out.
-func (s *Socks) String() string {
+func (s Socks) String() string {
 	if s.Username == "" {
 		return s.Listen
 	}
@@ -93,6 +97,9 @@ func readSocks(s *section) *Socks {
 	}
 	if v, ok := sub.get("password"); ok {
 		socks.Password, _ = v.text()
+		if s.report.loose != nil {
+			v.wrong("a password in a file that is %s", s.report.loose)
+		}
 	}
 	if err := socks.checkListen(); err != nil {
 		at.wrong("%s", err)

@@ -51,7 +51,7 @@ func TestWrongConfigurations(t *testing.T) {
 			continue
 		}
 		count++
-		if err := os.WriteFile("adit.yaml", f.Data, 0o644); err != nil {
+		if err := os.WriteFile("adit.yaml", f.Data, 0o600); err != nil {
 			t.Fatal(err)
 		}
 		code, stdout, stderr := command(t, "check", "-c", "adit.yaml")

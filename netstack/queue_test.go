@@ -134,3 +134,18 @@ func TestDeadlineMoves(t *testing.T) {
 		}
 	})
 }
+
+// Nobody reads the device. What finds no room is counted, and only the first waits for it.
+func TestFullQueueIsCounted(t *testing.T) {
+	const more = 100
+	s := newStack(t, nil)
+	c := dial(t, s, "udp", addrB+":53")
+	for range queueSlots + more {
+		if _, err := c.Write([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := s.Stats().QueueFull; got != more {
+		t.Errorf("%d packets counted, want %d", got, more)
+	}
+}

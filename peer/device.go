@@ -45,6 +45,7 @@ type deviceConfig struct {
 	Endpoints []string
 	Advertise []netip.Prefix
 	Host      netstack.Host
+	Limits    netstack.Limits
 	Logger    *slog.Logger
 }
 
@@ -80,7 +81,7 @@ func openDevice(ctx context.Context, c deviceConfig) (device, error) {
 func openStack(c deviceConfig, why string) (device, error) {
 	s, err := netstack.New(netstack.Config{
 		Addresses: c.Addresses, MTU: c.MTU, GSOMaxSegments: segmentsPerMessage(c.MTU),
-		Advertise: c.Advertise, Host: c.Host, Logger: c.Logger,
+		Advertise: c.Advertise, Host: c.Host, Limits: c.Limits, Logger: c.Logger,
 	})
 	if err != nil {
 		return device{}, err

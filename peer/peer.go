@@ -45,6 +45,10 @@ type Config struct {
 	// Host is how the networks in Advertise are reached. The zero Host is the standard behaviour.
 	Host netstack.Host
 
+	// Limits bound what other peers may make this one hold for the networks in Advertise. Zero fields are the
+	// defaults of docs/configuration.md.
+	Limits netstack.Limits
+
 	// Carriers carry the overlay in addition to the UDP socket, or, with NoUDP, in its place. The peer
 	// owns them, and closes them when Start fails as well.
 	Carriers []underlay.Carrier
@@ -102,7 +106,7 @@ func start(ctx context.Context, cfg Config) (*Peer, error) {
 	mtu, because := cfg.OverlayMTU()
 	d, err := openDevice(ctx, deviceConfig{
 		Mode: cfg.Mode, Interface: cfg.Interface, MTU: mtu, Addresses: cfg.Addresses,
-		Routes: cfg.routes(), Endpoints: cfg.endpoints(), Advertise: cfg.Advertise, Host: cfg.Host, Logger: cfg.Logger,
+		Routes: cfg.routes(), Endpoints: cfg.endpoints(), Advertise: cfg.Advertise, Host: cfg.Host, Limits: cfg.Limits, Logger: cfg.Logger,
 	})
 	if err != nil {
 		return nil, err

@@ -401,11 +401,15 @@ func quickConnections(t *testing.T, s *Stack, clock *faketime.ManualClock, addre
 		ctx, cancel = context.WithDeadline(ctx, end.Add(-time.Second))
 		defer cancel()
 	}
+	var slowest time.Duration
+	defer func() { t.Logf("the slowest dial of %d took %v", n, slowest) }()
 	for i := range n {
+		start := time.Now()
 		c, err := s.DialContext(ctx, "tcp", address)
 		if err != nil {
 			t.Fatalf("connection %d would have had to ask again: %v", i, err)
 		}
+		slowest = max(slowest, time.Since(start))
 		if _, err := io.Copy(io.Discard, struct{ io.Reader }{c}); err != nil {
 			t.Fatalf("connection %d: %v", i, err)
 		}

@@ -81,6 +81,7 @@ var counts = []Counter{
 	{"netstack.dial_refused", true, "a TCP connection the host's network refused"},
 	{"netstack.dial_silent", true, "a TCP connection the host's network did not answer in time"},
 	{"netstack.dials_limited", true, "a TCP connection beyond the dials there may be at a time"},
+	{"netstack.conns_limited", true, "a TCP connection beyond those there may be at a time"},
 	{"netstack.near_failed", true, "a TCP connection whose overlay side went away while the host's was made"},
 	{"netstack.flows", false, "a UDP flow into an advertised network"},
 	{"netstack.flows_limited", true, "a UDP datagram beyond the flows there may be at a time"},

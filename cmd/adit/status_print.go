@@ -190,6 +190,7 @@ var frontCounters = []peer.Counter{
 	{Path: "socks.auth_failed", Drop: true, Meaning: "a client without the right password"},
 	{Path: "socks.unsupported", Drop: true, Meaning: "a SOCKS5 command or address type that is not served"},
 	{Path: "socks.denied", Drop: true, Meaning: "a destination that is not allowed"},
+	{Path: "socks.too_many_dials", Drop: true, Meaning: "a dial beyond those that may be in progress to one host"},
 	{Path: "socks.connected", Meaning: "a connection made"},
 	{Path: "socks.dial_refused", Drop: true, Meaning: "a connection refused: nobody listens there"},
 	{Path: "socks.dial_timed_out", Drop: true, Meaning: "a connection not answered in time"},

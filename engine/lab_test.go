@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"io"
 	"log/slog"
 	"math/rand/v2"
 	"net"
@@ -58,7 +59,7 @@ type node struct {
 	dev    *device
 	rekey  time.Duration
 	mtu    int // of the device; 0: paths are not measured
-	random *chance
+	random io.Reader
 
 	log     *slog.Logger                            // nil: none
 	carrier func(underlay.Carrier) underlay.Carrier // what the engine is given for wire; nil: wire

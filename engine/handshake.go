@@ -31,6 +31,7 @@ type initiating struct {
 	// As responder.
 	accepted wire.Timestamp // of the last initiation of theirs that we took
 	budget   budget         // how many more we take
+	stale    budget         // how many more of those that were not made just now
 }
 
 // Between initiations that are not answered. Loss is the common reason, so the first come quickly.
@@ -235,7 +236,7 @@ func (r *Remote) receiveInitiation(req *wire.Request, from path, now time.Time) 
 	case !req.Timestamp.After(h.accepted):
 		e.drop(DropReplayedHandshake)
 		return
-	case !h.budget.take(now):
+	case !h.budgetFor(req.Timestamp, now).take(now):
 		e.drop(DropCooldown)
 		return
 	}
@@ -271,6 +272,15 @@ func (r *Remote) receiveInitiation(req *wire.Request, from path, now time.Time) 
 	r.schedule(now)
 	h.cookie.Stamp(msg, now)
 	e.send(from, msg)
+}
+
+// budgetFor returns what an initiation of that time is taken from. Recordings, which are new to us if we have restarted, must
+// not use up what their maker needs now.
+func (h *initiating) budgetFor(made wire.Timestamp, now time.Time) *budget {
+	if now.Sub(made.Time()).Abs() < wire.Fresh {
+		return &h.budget
+	}
+	return &h.stale
 }
 
 func (e *Engine) dropHandshake(err error) {

@@ -23,6 +23,10 @@ const (
 	Cooldown      = 5 * time.Second // refills one handshake of a key's, or proven address's, budget
 	CooldownBurst = 8               // the most handshakes such a budget holds
 
+	// Fresh is how far an initiation's timestamp may be from the receiver's clock to count as made just now. Those that are not
+	// have a budget apart, which recordings may use up.
+	Fresh = time.Minute
+
 	// Precedence is how long the greater of two keys that initiated at once ignores the smaller's
 	// initiation.
 	Precedence = 2 * time.Second

@@ -25,6 +25,7 @@ type layer struct {
 // calls is below; a folder that is not listed may not exist.
 var layers = []layer{
 	{"packet", nil, "everything else handles packets"},
+	{"packet/packettest", nil, "packets nobody should send, for the tests of whatever parses packets"},
 	{"wire", nil, "the protocol is pure: bytes in, bytes and decisions out"},
 	{"underlay", []string{"packet"}, "a carrier moves sealed datagrams, whatever is in them"},
 	{"underlay/underlaytest", []string{"underlay"}, "one suite for all carriers"},

@@ -1,7 +1,6 @@
 package netstack
 
 import (
-	"encoding/binary"
 	"errors"
 	"net"
 	"net/netip"
@@ -133,33 +132,21 @@ type datagram struct {
 	plain    bool // neither a fragment, nor with extension headers whose end is not known
 }
 
-// parseDatagram reads the addresses of b. Everything else is left for the stack to judge.
+// parseDatagram reads the IP header of b. What is behind that is left for the stack to judge.
 func parseDatagram(b []byte) (d datagram, ok bool) {
-	d.b = b
-	switch {
-	case len(b) >= header.IPv4MinimumSize && b[0]>>4 == 4:
-		const moreFragments, offset = 0x2000, 0x1fff
-		d.header = int(b[0]&15) * 4
-		if d.header < header.IPv4MinimumSize || d.header > len(b) {
-			return d, false
-		}
-		d.protocol = b[9]
-		d.plain = binary.BigEndian.Uint16(b[6:])&(moreFragments|offset) == 0
-		d.src = netip.AddrFrom4([4]byte(b[12:16]))
-		d.dst = netip.AddrFrom4([4]byte(b[16:20]))
-		return d, true
-	case len(b) >= header.IPv6MinimumSize && b[0]>>4 == 6:
-		d.header = header.IPv6MinimumSize
-		d.protocol = b[6]
-		switch d.protocol {
-		case uint8(header.TCPProtocolNumber), uint8(header.UDPProtocolNumber), uint8(header.ICMPv6ProtocolNumber):
-			d.plain = true
-		}
-		d.src = netip.AddrFrom16([16]byte(b[8:24]))
-		d.dst = netip.AddrFrom16([16]byte(b[24:40]))
-		return d, !d.src.Is4In6() && !d.dst.Is4In6()
+	h, err := packet.Parse(b)
+	if err != nil {
+		return d, false
 	}
-	return d, false
+	d = datagram{b: b, src: h.Src, dst: h.Dst, protocol: h.Proto, header: h.Transport, plain: !h.Fragment}
+	if h.Src.Is6() {
+		switch h.Proto {
+		case packet.ProtoTCP, packet.ProtoUDP, packet.ProtoICMPv6:
+		default:
+			d.plain = false
+		}
+	}
+	return d, true
 }
 
 // payload returns what follows the IP header.

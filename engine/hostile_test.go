@@ -9,6 +9,7 @@ import (
 
 	"github.com/adit-overlay/adit/packet"
 	"github.com/adit-overlay/adit/packet/packettest"
+	"github.com/adit-overlay/adit/underlay"
 	"github.com/adit-overlay/adit/wire"
 )
 
@@ -21,6 +22,19 @@ func between(t *testing.T, a, b *node) packettest.Addresses {
 	return w
 }
 
+// sealed is a datagram of s that holds inner, whatever that is.
+func sealed(t *testing.T, s *session, inner []byte, flags wire.Flags) []byte {
+	t.Helper()
+	counter, err := s.sealer.Reserve(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	slot := make([]byte, len(inner)+wire.DataOverhead)
+	copy(slot[wire.HeaderLen:], inner)
+	s.sealer.Seal(slot, counter, flags, new(wire.Nonce))
+	return slot
+}
+
 // TestHostileInnerPacketsOfAMemberAreDroppedAndCounted: a member seals what it likes. What has no IP header is dropped and counted,
 // each; what is wrong behind that is the receiver's to judge, and goes on as it is; and the flag of a partial checksum
 // changes nothing of that.
@@ -29,16 +43,7 @@ func TestHostileInnerPacketsOfAMemberAreDroppedAndCounted(t *testing.T) {
 		a, b := l.pair()
 		where := between(t, a, b)
 		ra, s := a.remote(b), a.sessionWith(b)
-		seal := func(inner []byte, flags wire.Flags) {
-			counter, err := s.sealer.Reserve(1)
-			if err != nil {
-				t.Fatal(err)
-			}
-			slot := make([]byte, len(inner)+wire.DataOverhead)
-			copy(slot[wire.HeaderLen:], inner)
-			s.sealer.Seal(slot, counter, flags, new(wire.Nonce))
-			a.engine.send(*ra.path.Load(), slot)
-		}
+		seal := func(inner []byte, flags wire.Flags) { a.engine.send(*ra.path.Load(), sealed(t, s, inner, flags)) }
 		for _, flags := range []wire.Flags{0, wire.FlagPartialChecksum} {
 			for _, p := range where.Malformed() {
 				inner := b.drops(DropInner)
@@ -90,14 +95,15 @@ func TestInnerSourcesThatAreNotTheRemotesAreDroppedInEveryDress(t *testing.T) {
 				t.Errorf("from %v: counted %d times as forged, %d as malformed", src, n, b.drops(DropInner)-inner)
 			}
 		}
-		// A forged segment that continues the stream of an honest one in all but its source.
+		// Forged segments that continue the stream of an honest one in all but their source, in one message.
 		var c packet.Cutter
 		super := tcpSuper(a.ip, b.ip, 6, 1000)
-		if err := c.Start(super, false); err != nil {
+		if err := c.Start(super, true); err != nil {
 			t.Fatal(err)
 		}
 		source := b.drops(DropSource)
 		honest := 0
+		m := underlay.Message{Addr: b.addr, Seg: c.Size() + wire.DataOverhead}
 		for i := range c.Segments() {
 			one := make([]byte, c.Size())
 			c.Next(one)
@@ -106,7 +112,10 @@ func TestInnerSourcesThatAreNotTheRemotesAreDroppedInEveryDress(t *testing.T) {
 			} else {
 				honest += len(one) - 40
 			}
-			send(one)
+			m.Buf = append(m.Buf, sealed(t, s, one, wire.FlagPartialChecksum)...)
+		}
+		if err := a.wire.Send([]underlay.Message{m}); err != nil {
+			t.Fatal(err)
 		}
 		synctest.Wait()
 		got := 0

@@ -53,7 +53,7 @@ func (p *play) step(what, how byte) {
 	i := int(how) % n
 	m := p.all[i]
 	other := p.all[int(how)/n%n]
-	id := wire.CircuitID(how)
+	id := wire.CircuitID(how) + 1
 	if len(p.ids) > 0 {
 		id = p.ids[int(how)/n%len(p.ids)]
 	}

@@ -1,17 +1,20 @@
 package relay
 
 import (
+	"bytes"
 	"crypto/rand"
 	"encoding/binary"
 	"fmt"
 	"net/netip"
 	"reflect"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/adit-overlay/adit/engine"
+	"github.com/adit-overlay/adit/underlay"
 	"github.com/adit-overlay/adit/wire"
 )
 
@@ -239,4 +242,86 @@ func TestCircuitsThatComeAndGoLeaveNothingBehind(t *testing.T) {
 			t.Errorf("%d entries of circuits are left", n)
 		}
 	})
+}
+
+// TestHeapIsFlatAfterAMillionFakePeers: strangers, each at another address, do what they can, while a circuit comes and goes. What the
+// relay's process holds in the end is what it held before. The network here holds nothing, so all there is, is the relay's.
+func TestHeapIsFlatAfterAMillionFakePeers(t *testing.T) {
+	peers := 1_000_000
+	if testing.Short() || raceEnabled {
+		peers = 100_000
+	}
+	s := newScript()
+	r, c := scripted(t, 2, Limits{}, s)
+	ab, _ := c[0].circuitTo(c[1])
+	stranger, err := wire.NewLocal(wire.PrivateKey{1: 99, 31: 0x40})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, initiation, err := stranger.Initiate(nil, r.Engine().PublicKey(), wire.PresharedKey{}, 1, time.Now(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	quiet := func() { // returns when all was received, and forgets the answers
+		s.give()
+		for {
+			select {
+			case <-s.out:
+			default:
+				return
+			}
+		}
+	}
+	churn := func(from, n int) {
+		batch := make([]underlay.Message, 0, messagesPerReceive)
+		for i := from; i < from+n; i++ {
+			d := circuitData(wire.CircuitID(i+1), "")
+			switch {
+			case i%1000 == 0:
+				d = bytes.Clone(initiation)
+			case i%3 == 1:
+				d = circuitData(ab, "")
+			case i%3 == 2:
+				d = d[wire.CircuitOverhead:]
+				binary.BigEndian.PutUint32(d[4:], uint32(i))
+			}
+			batch = append(batch, underlay.Message{Buf: d, Seg: len(d), Addr: fake(i)})
+			if len(batch) == cap(batch) {
+				s.give(batch...)
+				batch = batch[:0]
+			}
+			if i%1000 == 999 {
+				quiet()
+			}
+			if i%100_000 == 0 {
+				r.mu.Lock()
+				r.drop(r.circuits.lookup(ab).circuit)
+				r.mu.Unlock()
+				s.next(t) // both are told
+				s.next(t)
+				quiet()
+				ab, _ = c[0].circuitTo(c[1])
+			}
+		}
+		quiet()
+	}
+	heap := func() uint64 {
+		runtime.GC()
+		runtime.GC() // and what the first took out of pools
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	churn(0, peers/20) // buffers grow to their sizes
+	before := heap()
+	churn(peers, peers)
+	after := heap()
+	t.Logf("%d KB before %d fake peers, %d KB after", before>>10, peers, after>>10)
+	if after > before+256<<10 {
+		t.Errorf("the heap grew from %d to %d bytes over %d fake peers", before, after, peers)
+	}
+	s.give(c[0].message(circuitData(ab, "still here")))
+	if _, text := circuitText(s.next(t).Buf); text != "still here" {
+		t.Errorf("a member's data arrives as %q", text)
+	}
 }

@@ -167,7 +167,7 @@ func (r *Remote) receiveResponse(msg []byte, from path, now time.Time) {
 		return
 	}
 	r.hs.pending = nil
-	s := newSession(r, keys, true, now)
+	s := newSession(r, &keys, true, now)
 	r.engine.indexes.promote(s)
 	r.activate(s, from, now)
 	r.schedule(now)
@@ -260,7 +260,7 @@ func (r *Remote) receiveInitiation(req *wire.Request, from path, now time.Time) 
 		e.dropHandshake(err)
 		return
 	}
-	s := newSession(r, keys, false, now)
+	s := newSession(r, &keys, false, now)
 	e.indexes.promote(s)
 	r.offer(s, now)
 	if from.relay != nil {

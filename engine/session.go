@@ -35,7 +35,8 @@ type session struct {
 	window wire.Window
 }
 
-func newSession(r *Remote, k wire.Keys, initiator bool, now time.Time) *session {
+// newSession makes a session of k, which it wipes.
+func newSession(r *Remote, k *wire.Keys, initiator bool, now time.Time) *session {
 	s := &session{
 		remote: r, local: k.LocalIndex, peer: k.RemoteIndex, initiator: initiator, established: now,
 		sealer: k.NewSealer(), opener: k.NewOpener(),

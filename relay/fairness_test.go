@@ -14,7 +14,7 @@ import (
 // gets a circuit, and what it sends arrives, all of it.
 func TestOneMemberDoesNotStarveTheOthers(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, l *lab) {
-		l.cfg.Limits.BytesPerSecond = 1 << 20
+		l.cfg.Limits.BytesPerSecond = 128 << 10
 		greedy := l.member("greedy")
 		a, b := l.plan("a"), l.plan("b")
 		l.start()

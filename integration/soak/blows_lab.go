@@ -1,0 +1,107 @@
+//go:build linux
+
+package main
+
+import (
+	"math/rand/v2"
+	"time"
+
+	"github.com/adit-overlay/adit/integration/internal/stage"
+	"github.com/adit-overlay/adit/integration/lab"
+)
+
+// badLine is a mobile network at the edge of its cell.
+var badLine = lab.Impairment{Delay: 40 * time.Millisecond, Jitter: 20 * time.Millisecond, Loss: 0.08, Reorder: 0.1}
+
+// kinds are what can be dealt in the lab.
+func (l *labGround) kinds() []kind {
+	houses := map[string]*house{"nat a": l.natA, "nat b": l.natB}
+	for _, t := range l.tenants {
+		houses[t.name] = t.house
+	}
+	// pick makes a kind that is dealt to one of names.
+	pick := func(name string, weight int, bound time.Duration, names []string, begin, end func(string)) kind {
+		return kind{name, weight, bound, func(r *rand.Rand) blow {
+			whom := names[r.IntN(len(names))]
+			b := blow{whom: whom, begin: func() error { return stage.Attempt(func() { begin(whom) }) }}
+			if end != nil {
+				b.end = func() error { return stage.Attempt(func() { end(whom) }) }
+			}
+			return b
+		}}
+	}
+	nats, mortals, relay := []string{"nat a", "nat b"}, []string{"sensor", "laptop", "server", "depot"}, []string{"relay"}
+	again := func(name string) { l.must(l.tenant(name).again()) }
+	return []kind{
+		pick("NAT forgets its flows", 2, usualBound, nats, func(n string) { houses[n].nat.FlushNAT() }, nil),
+		pick("NAT has another address outside", 1, usualBound, nats, func(n string) {
+			houses[n].move()
+			houses[n].nat.FlushNAT()
+		}, nil),
+		pick("address changes", 2, usualBound, []string{"desk", "sensor", "server", "laptop", "depot"}, func(n string) { houses[n].move() }, nil),
+		pick("link goes down", 2, usualBound, []string{"desk", "sensor", "server", "laptop", "depot", "web", "nat a", "nat b"},
+			func(n string) { houses[n].Down(houses[n].on) }, func(n string) { houses[n].Up(houses[n].on) }),
+		pick("relay's link goes down", 1, usualBound, relay,
+			func(string) { l.relayHost.Down(l.public) }, func(string) { l.relayHost.Up(l.public) }),
+		pick("silence on the way", 2, usualBound, []string{"nat a", "nat b", "web", "depot"},
+			func(n string) { houses[n].Block(lab.Traffic{Protocol: lab.UDP}) }, func(n string) { houses[n].Unblock() }),
+		pick("bad line", 2, usualBound, []string{"home b"},
+			func(string) { l.line.Set(badLine) }, func(string) { l.line.Set(lab.Impairment{}) }),
+		pick("process stands still", 2, usualBound, []string{"desk", "sensor", "server", "laptop", "depot", "web"},
+			func(n string) { l.tenant(n).overlay().stop() }, func(n string) { l.tenant(n).overlay().resume() }),
+		pick("relay stands still", 1, usualBound, relay, func(string) { l.relay.stop() }, func(string) { l.relay.resume() }),
+		pick("relay killed and started again", 1, restartBound, relay, func(string) { l.relay.kill() }, func(string) { l.relay.start() }),
+		pick("relay ended and started again", 1, restartBound, relay, func(string) { l.must(l.relay.end()) }, func(string) { l.relay.start() }),
+		pick("peer killed and started again", 2, usualBound, mortals, func(n string) { l.tenant(n).kill() }, again),
+		pick("peer ended and started again", 2, usualBound, mortals, func(n string) { l.must(l.tenant(n).endPeer()) }, again),
+		pick("member joins or leaves", 1, usualBound, []string{"guest"}, l.comeOrGo, nil),
+	}
+}
+
+// overlay is the process the member's peer is in.
+func (t *tenant) overlay() *program {
+	if t.peer != nil {
+		return t.peer
+	}
+	return t.agent
+}
+
+// bereave is called before the process of the member's peer ends. Where the kernel has the connections they live on.
+func (t *tenant) bereave() {
+	switch t.kind {
+	case withStack:
+		t.agent.ground.company.depart(t.member)
+	case withProxy:
+		t.died()
+	}
+}
+
+func (t *tenant) kill() {
+	t.bereave()
+	t.overlay().kill()
+}
+
+func (t *tenant) endPeer() error {
+	t.bereave()
+	return t.overlay().end()
+}
+
+// again starts the process of the member's peer.
+func (t *tenant) again() error {
+	if t.kind == withStack {
+		return t.agent.ground.startAgent(t)
+	}
+	t.peer.start()
+	return nil
+}
+
+// comeOrGo has a member join, or leave in order.
+func (l *labGround) comeOrGo(name string) {
+	t := l.tenant(name)
+	if t.agent.alive() == 0 {
+		l.must(l.startAgent(t))
+		return
+	}
+	l.must(l.company.takeLeave(t.member))
+	l.must(t.endPeer())
+}

@@ -1,0 +1,267 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/adit-overlay/adit/integration/soak/traffic"
+)
+
+// pace is moderate: it is to find what is wrong, not what is slow, and to leave the machine idle most of the time, so that what
+// comes late is not the machine's fault.
+var pace = traffic.Pace{Stream: 40_000, Request: 500 * time.Millisecond, Datagram: 60 * time.Millisecond, Ping: 200 * time.Millisecond}
+
+// rekeyAfter is the shortest that configuration allows.
+const rekeyAfter = 10 * time.Second
+
+// A member is one of the overlay, present or not.
+type member struct {
+	name   string
+	addrs  []netip.Addr
+	serves bool // whether others can ask it for more than pings
+
+	mu      sync.Mutex // guards what follows
+	control *traffic.Controller
+	known   int            // findings that its agent has told of
+	last    traffic.Report // of its agent, which may be gone
+	past    traffic.Counts // of its agents before
+	keys    uint64         // likewise
+	deaths  []time.Time    // when connections that end there lost that end
+}
+
+// newMember is the n-th: 10.9.0.N+2 and fd00:9::N+2.
+func newMember(name string, n int) *member {
+	return &member{name: name, addrs: []netip.Addr{
+		netip.AddrFrom4([4]byte{10, 9, 0, byte(n + 2)}),
+		netip.AddrFrom16([16]byte{0: 0xfd, 3: 9, 15: byte(n + 2)}),
+	}}
+}
+
+func (m *member) agent() *traffic.Controller {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.control
+}
+
+// died notes that connections to and from m have lost an end.
+func (m *member) died() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.deaths = append(m.deaths, time.Now())
+}
+
+// A company is all members. Its methods but tell are for one goroutine.
+type company struct {
+	members []*member
+
+	mu       sync.Mutex // guards what follows
+	findings []traffic.Finding
+	problems []error // of the soak's own means
+}
+
+// arrive gives m the agent behind c, and has it and all who are present meet.
+func (c *company) arrive(m *member, control *traffic.Controller) error {
+	m.mu.Lock()
+	m.control, m.known, m.last = control, 0, traffic.Report{}
+	m.mu.Unlock()
+	for _, o := range c.present() {
+		if o == m {
+			continue
+		}
+		for _, pair := range [][2]*member{{m, o}, {o, m}} {
+			from, to := pair[0], pair[1]
+			t := traffic.Target{Name: to.name, Addrs: to.addrs, Serves: to.serves, Pace: pace}
+			if err := from.agent().Meet(t); err != nil {
+				return fmt.Errorf("%s is to meet %s: %w", from.name, to.name, err)
+			}
+		}
+	}
+	return nil
+}
+
+// depart is called before the agent of m ends, however that happens.
+func (c *company) depart(m *member) {
+	c.ask(m)
+	m.died()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.control.Close()
+	m.control = nil
+	m.past, m.keys = m.past.Plus(m.last.Counts), m.keys+m.last.Keys
+	m.last = traffic.Report{}
+}
+
+// takeLeave ends all traffic to and from m in order.
+func (c *company) takeLeave(m *member) error {
+	errs := make([]error, len(c.members))
+	var wg sync.WaitGroup
+	for i, o := range c.members {
+		agent := o.agent()
+		if agent == nil {
+			continue
+		}
+		wg.Go(func() {
+			if o == m {
+				errs[i] = agent.PartAll()
+			} else {
+				errs[i] = agent.Part(m.name)
+			}
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// end ends all traffic in order.
+func (c *company) end() error { return c.each((*traffic.Controller).PartAll) }
+
+func (c *company) present() []*member {
+	return slices.DeleteFunc(slices.Clone(c.members), func(m *member) bool { return m.agent() == nil })
+}
+
+// each calls f for all agents at once.
+func (c *company) each(f func(*traffic.Controller) error) error {
+	all := c.present()
+	errs := make([]error, len(all))
+	var wg sync.WaitGroup
+	for i, m := range all {
+		wg.Go(func() {
+			if err := f(m.agent()); err != nil {
+				errs[i] = fmt.Errorf("%s: %w", m.name, err)
+			}
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+func (c *company) calm(calm bool) error {
+	return c.each(func(a *traffic.Controller) error { return a.Calm(calm) })
+}
+
+func (c *company) mark(t time.Time) error {
+	return c.each(func(a *traffic.Controller) error { return a.Mark(t) })
+}
+
+// awaitResumption waits until all flows but streams have gone on after the mark, at most until ctx ends, and then some time for
+// streams. It returns all flows.
+func (c *company) awaitResumption(ctx context.Context, streams time.Duration) ([]traffic.Resumption, error) {
+	var back time.Time // when all but streams were
+	for {
+		var mu sync.Mutex
+		var all []traffic.Resumption
+		err := c.each(func(a *traffic.Controller) error {
+			r, err := a.Resumed()
+			mu.Lock()
+			defer mu.Unlock()
+			all = append(all, r...)
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+		waiting, stalled := 0, 0
+		for _, r := range all {
+			switch {
+			case !r.Back.IsZero():
+			case r.Kind == traffic.Stream:
+				stalled++
+			default:
+				waiting++
+			}
+		}
+		if waiting == 0 && back.IsZero() {
+			back = time.Now()
+		}
+		if waiting == 0 && (stalled == 0 || time.Since(back) > streams) || !sleep(ctx, 40*time.Millisecond) {
+			return all, nil
+		}
+	}
+}
+
+// tell takes in what the agents have seen.
+func (c *company) tell() {
+	var wg sync.WaitGroup
+	for _, m := range c.present() {
+		wg.Go(func() { c.ask(m) })
+	}
+	wg.Wait()
+}
+
+// ask takes in what the agent of m has seen. One that is stopped does not answer.
+func (c *company) ask(m *member) {
+	m.mu.Lock()
+	agent, known := m.control, m.known
+	m.mu.Unlock()
+	if agent == nil {
+		return
+	}
+	r, err := agent.Tell(known)
+	if err != nil {
+		return // its process is stopped, or has ended, and that is seen elsewhere
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.control != agent || m.known != known {
+		return // another was faster
+	}
+	m.known += len(r.Findings)
+	m.last = r
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.findings = append(c.findings, r.Findings...)
+}
+
+// counts is what all agents have done, present and past, and how many keys they have agreed.
+func (c *company) counts() (traffic.Counts, uint64) {
+	var sum traffic.Counts
+	var keys uint64
+	for _, m := range c.members {
+		m.mu.Lock()
+		sum = sum.Plus(m.past).Plus(m.last.Counts)
+		keys += m.keys + m.last.Keys
+		m.mu.Unlock()
+	}
+	return sum, keys
+}
+
+// inexcusable returns the findings that had no reason.
+func (c *company) inexcusable() []traffic.Finding {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(c.findings), c.excuses)
+}
+
+// excuses reports whether a finding has a reason: a connection may be lost once an end of it has died.
+func (c *company) excuses(f traffic.Finding) bool {
+	if f.What == traffic.WrongBytes {
+		return false
+	}
+	for _, m := range c.members {
+		if m.name != f.From && m.name != f.To {
+			continue
+		}
+		m.mu.Lock()
+		died := slices.ContainsFunc(m.deaths, func(t time.Time) bool { return !t.Before(f.Began) && !t.After(f.At) })
+		m.mu.Unlock()
+		if died {
+			return true
+		}
+	}
+	return false
+}
+
+// sleep reports whether ctx lives on.
+func sleep(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-time.After(d):
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

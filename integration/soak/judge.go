@@ -1,0 +1,112 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"time"
+)
+
+// What is sampled of a process.
+const (
+	resident    = "RSS, MB"
+	share       = "PSS, MB" // resident, with what is shared divided among those who share it
+	heap        = "live heap, MB"
+	goroutines  = "goroutines"
+	descriptors = "descriptors"
+	threads     = "threads"
+)
+
+// resources lists them in the order of the report, each with how much more of it a process may have at its end than at its
+// beginning: a share and a number. What is compared are minima of a third of a life each, so that what is there for a while only,
+// connections and garbage, does not count. The Go runtime gives memory back when it likes and keeps threads.
+var resources = []struct {
+	name   string
+	factor float64
+	more   float64
+}{
+	{resident, 1.25, 8},
+	{share, 1.25, 8},
+	{heap, 1.25, 2},
+	{goroutines, 1.10, 8},
+	{descriptors, 1.10, 6},
+	{threads, 1.25, 4},
+}
+
+const (
+	// warmUp of a process is left out: caches fill, the heap finds its size, all members are met.
+	warmUp = 30 * time.Second
+
+	// judgedFrom is the length of life after that from which a third of it says something.
+	judgedFrom = time.Minute
+
+	// mostIdle is how many goroutines a peer's or relay's process may have when its traffic has ended.
+	mostIdle = 60
+)
+
+// A life is one process from its start to its end.
+type life struct {
+	Name    string
+	PID     int
+	Samples []sample
+}
+
+// A sample is what a process held at a time since its start was first seen.
+type sample struct {
+	At   time.Duration
+	Held map[string]float64
+}
+
+// A trend is one resource over a life.
+type trend struct {
+	First, Last float64 // minima of the first and the last third after the warm-up
+	Leak        bool
+}
+
+// trends judges a life; ok is false if it was too short for that.
+func (l *life) trends() (trends map[string]trend, ok bool) {
+	warm := l.Samples[min(len(l.Samples), l.firstAfter(warmUp)):]
+	if len(warm) < 3 || warm[len(warm)-1].At-warm[0].At < judgedFrom {
+		return nil, false
+	}
+	trends = make(map[string]trend)
+	for _, r := range resources {
+		var values []float64
+		for _, s := range warm {
+			if v, ok := s.Held[r.name]; ok {
+				values = append(values, v)
+			}
+		}
+		if len(values) < 3 {
+			continue
+		}
+		third := len(values) / 3
+		t := trend{First: slices.Min(values[:third]), Last: slices.Min(values[len(values)-third:])}
+		t.Leak = t.Last > t.First*r.factor+r.more
+		trends[r.name] = t
+	}
+	return trends, true
+}
+
+func (l *life) firstAfter(d time.Duration) int {
+	i, _ := slices.BinarySearchFunc(l.Samples, d, func(s sample, d time.Duration) int { return int(s.At - d) })
+	return i
+}
+
+// leaks says what a life has ever more of.
+func (l *life) leaks() []string {
+	var all []string
+	trends, _ := l.trends()
+	for _, r := range resources {
+		if t := trends[r.name]; t.Leak {
+			all = append(all, fmt.Sprintf("%s (process %d): %s grew from %.1f to %.1f in %v", l.Name, l.PID, r.name, t.First, t.Last, l.lasted()))
+		}
+	}
+	return all
+}
+
+func (l *life) lasted() time.Duration {
+	if len(l.Samples) == 0 {
+		return 0
+	}
+	return l.Samples[len(l.Samples)-1].At.Round(time.Second)
+}

@@ -1,0 +1,90 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop) // the second kills
+	switch err := command(ctx, os.Args[1:]); {
+	case err == nil:
+	case errors.Is(err, flag.ErrHelp):
+		os.Exit(2)
+	default:
+		fmt.Fprintln(os.Stderr, "soak:", err)
+		os.Exit(1)
+	}
+}
+
+// options are what the command line says.
+type options struct {
+	length   time.Duration
+	seed     uint64
+	loopback bool
+	json     string
+	progress func(format string, args ...any)
+}
+
+// command is the whole program: where, what happened, the report.
+func command(ctx context.Context, args []string) error {
+	o, err := parse(args)
+	if err != nil {
+		return err
+	}
+	r, err := o.run(ctx)
+	if err != nil {
+		return err
+	}
+	r.write(os.Stdout)
+	if o.json != "" {
+		if err := r.writeJSON(o.json); err != nil {
+			return err
+		}
+	}
+	if n := len(r.Wrong); n > 0 {
+		return fmt.Errorf("%d things went wrong, see above", n)
+	}
+	return nil
+}
+
+func parse(args []string) (*options, error) {
+	o := &options{}
+	f := flag.NewFlagSet("soak", flag.ContinueOnError)
+	f.DurationVar(&o.length, "for", 30*time.Minute, "end after a `DURATION`")
+	f.Uint64Var(&o.seed, "seed", rand.Uint64N(1e6), "deal the blows that follow from `N`")
+	f.BoolVar(&o.loopback, "loopback", os.Geteuid() != 0, "all in one process, on loopback: without root there is nothing else")
+	f.StringVar(&o.json, "json", "", "write the report to `FILE`, too")
+	if err := f.Parse(args); err != nil {
+		return nil, errors.Join(err, flag.ErrHelp)
+	}
+	if f.NArg() > 0 {
+		return nil, fmt.Errorf("unexpected argument %q", f.Arg(0))
+	}
+	if o.length <= 0 {
+		return nil, fmt.Errorf("-for %v: want a time to run", o.length)
+	}
+	begin := time.Now()
+	o.progress = func(format string, args ...any) {
+		fmt.Fprintf(os.Stderr, "%6.1fs  %s\n", time.Since(begin).Seconds(), fmt.Sprintf(format, args...))
+	}
+	return o, nil
+}
+
+// again is what to type to have the same dealt again.
+func (o *options) again() string {
+	line := fmt.Sprintf("go run ./integration/soak -for %v -seed %d", o.length, o.seed)
+	if o.loopback {
+		line += " -loopback"
+	}
+	return line
+}

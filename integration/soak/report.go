@@ -1,0 +1,191 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/adit-overlay/adit/integration/soak/traffic"
+)
+
+// report is everything a soak has found. It is what -json writes.
+type report struct {
+	Again    string // what to type to have the same dealt again
+	Seed     uint64
+	Ground   string
+	Lasted   time.Duration
+	Counts   traffic.Counts
+	Keys     uint64
+	Excused  int // connections lost, or not ended in order, because an end died
+	Outcomes []outcome
+	Lives    []*life
+	Idle     map[string]int // goroutines of processes at their end
+	Wrong    []string
+}
+
+// mayLose is the share of datagrams that may be lost in calm: the machine may be busy, and then sockets' buffers are full.
+const mayLose = 0.001
+
+func (s *soak) report(lasted time.Duration, idle map[string]int) *report {
+	r := &report{
+		Again: s.again(), Seed: s.seed, Ground: s.ground.name, Lasted: lasted.Round(time.Second),
+		Outcomes: s.dealt, Lives: s.sampler.all(), Idle: idle, Wrong: s.wrong,
+	}
+	r.Counts, r.Keys = s.company.counts()
+	r.Excused = len(s.company.findings)
+	for _, f := range s.company.inexcusable() {
+		r.Excused--
+		r.Wrong = append(r.Wrong, f.String())
+	}
+	for _, o := range r.Outcomes {
+		for _, m := range o.Missed {
+			r.Wrong = append(r.Wrong, fmt.Sprintf("late: %s, %s, %.1f s: not back within %v: %s", o.Kind, o.Whom, o.Lasted.Seconds(), o.Bound, m))
+		}
+	}
+	for _, l := range r.Lives {
+		for _, leak := range l.leaks() {
+			r.Wrong = append(r.Wrong, "leak: "+leak)
+		}
+	}
+	for name, n := range idle {
+		if n > mostIdle {
+			r.Wrong = append(r.Wrong, fmt.Sprintf("leak: %s had %d goroutines when its traffic had ended, want at most %d", name, n, mostIdle))
+		}
+	}
+	if c := r.Counts; float64(c.CalmLost) > mayLose*float64(c.Calm)+1 {
+		r.Wrong = append(r.Wrong, fmt.Sprintf("lost: %d of %d datagrams that were sent while nothing was dealt", c.CalmLost, c.Calm))
+	}
+	return r
+}
+
+func (r *report) writeJSON(path string) error {
+	b, err := json.MarshalIndent(r, "", "\t")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, append(b, '\n'), 0o644)
+}
+
+// maxShown bounds how much of what was wrong is printed.
+const maxShown = 50
+
+// write prints the report as Markdown.
+func (r *report) write(w io.Writer) {
+	verdict := "all of it held"
+	if n := len(r.Wrong); n > 0 {
+		verdict = fmt.Sprintf("%d things went wrong", n)
+	}
+	fmt.Fprintf(w, "# Soak: %s\n\n", verdict)
+	c := r.Counts
+	rows(w, []string{"", ""}, [][]string{
+		{"duration", r.Lasted.String()},
+		{"seed", fmt.Sprintf("%d (`%s`)", r.Seed, r.Again)},
+		{"ground", r.Ground},
+		{"TCP streams", fmt.Sprintf("%d, %.1f MB checked; %d lost an end", c.Streams, float64(c.StreamBytes)/1e6, r.Excused)},
+		{"requests answered", fmt.Sprintf("%d, %.1f MB checked", c.Requests, float64(c.RequestBytes)/1e6)},
+		{"datagrams", fmt.Sprintf("%d sent, %d back, each checked; of %d in calm %d lost", c.Datagrams, c.Returned, c.Calm, c.CalmLost)},
+		{"pings", fmt.Sprintf("%d sent, %d answered", c.Pings, c.Answered)},
+		{"keys agreed", fmt.Sprintf("%d, as those members know that tell", r.Keys)},
+	})
+	r.writeOutcomes(w)
+	r.writeLives(w)
+	if len(r.Wrong) > 0 {
+		fmt.Fprint(w, "\n## Wrong\n\n")
+		for _, text := range r.Wrong[:min(len(r.Wrong), maxShown)] {
+			fmt.Fprintf(w, "- %s\n", strings.ReplaceAll(text, "\n", "\n  "))
+		}
+		if more := len(r.Wrong) - maxShown; more > 0 {
+			fmt.Fprintf(w, "- and %d more\n", more)
+		}
+	}
+}
+
+func (r *report) writeOutcomes(w io.Writer) {
+	fmt.Fprint(w, "\n## Blows, and how soon all traffic was back\n\n")
+	var kinds []string
+	for _, o := range r.Outcomes {
+		if !slices.Contains(kinds, o.Kind) {
+			kinds = append(kinds, o.Kind)
+		}
+	}
+	slices.Sort(kinds)
+	var lines [][]string
+	for _, k := range kinds {
+		var back, moved []time.Duration
+		late, missed, stuck := 0, 0, 0
+		for _, o := range r.Outcomes {
+			if o.Kind != k {
+				continue
+			}
+			back, moved = append(back, o.Recovery), append(moved, o.Streams)
+			missed += len(o.Missed)
+			stuck += o.StreamsStuck
+			if len(o.Missed) > 0 {
+				late++
+			}
+		}
+		lines = append(lines, []string{
+			k, fmt.Sprint(len(back)), seconds(median(back)), seconds(slices.Max(back)), fmt.Sprint(late), fmt.Sprint(missed),
+			seconds(median(moved)), seconds(slices.Max(moved)), fmt.Sprint(stuck),
+		})
+	}
+	rows(w, []string{"blow", "times", "back, p50", "max", "late", "ways late", "streams move, p50", "max", "not yet at the next blow"}, lines)
+}
+
+// writeLives shows the longest life of each process.
+func (r *report) writeLives(w io.Writer) {
+	fmt.Fprint(w, "\n## Processes: the longest life of each, the least of its first third → of its last\n\n")
+	var lines [][]string
+	shown := make(map[string]bool)
+	for _, l := range r.Lives {
+		if shown[l.Name] {
+			continue
+		}
+		shown[l.Name] = true
+		lives := 0
+		for _, other := range r.Lives {
+			if other.Name == l.Name {
+				lives++
+			}
+		}
+		line := []string{l.Name, fmt.Sprint(lives), l.lasted().String()}
+		trends, ok := l.trends()
+		for _, x := range resources {
+			t, has := trends[x.name]
+			switch {
+			case x.name == goroutines && !has && r.Idle[l.Name] > 0:
+				line = append(line, fmt.Sprintf("%d at its end", r.Idle[l.Name]))
+			case !ok:
+				line = append(line, "too short")
+			case !has:
+				line = append(line, "–")
+			default:
+				line = append(line, fmt.Sprintf("%.1f → %.1f", t.First, t.Last))
+			}
+		}
+		lines = append(lines, line)
+	}
+	head := []string{"process", "lives", "lasted"}
+	for _, x := range resources {
+		head = append(head, x.name)
+	}
+	rows(w, head, lines)
+}
+
+func rows(w io.Writer, head []string, lines [][]string) {
+	fmt.Fprintf(w, "| %s |\n|%s\n", strings.Join(head, " | "), strings.Repeat(" --- |", len(head)))
+	for _, l := range lines {
+		fmt.Fprintf(w, "| %s |\n", strings.Join(l, " | "))
+	}
+}
+
+func median(all []time.Duration) time.Duration {
+	all = slices.Sorted(slices.Values(all))
+	return all[len(all)/2]
+}
+
+func seconds(d time.Duration) string { return fmt.Sprintf("%.2f s", d.Seconds()) }

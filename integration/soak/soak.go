@@ -1,0 +1,193 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/adit-overlay/adit/integration/soak/traffic"
+)
+
+// A ground is what an overlay lies on, and what can be done to it.
+type ground struct {
+	name     string
+	company  *company
+	kinds    []kind
+	subjects func() []subject // may be called at any time
+	died     func() []string  // processes that ended by themselves so far, with what they wrote last
+
+	// end asks all processes to end, when there is no traffic any more, and returns what was not in order, and
+	// how many goroutines those had that have no agent to tell.
+	end func() (wrong []string, idle map[string]int)
+}
+
+// run is one soak on the ground the options say.
+func (o *options) run(ctx context.Context) (*report, error) {
+	var r *report
+	on := onLab
+	if o.loopback {
+		on = onLoopback
+	}
+	o.progress("seed %d; the same again: %s", o.seed, o.again())
+	err := on(o, func(g *ground) (err error) {
+		s := &soak{options: o, ground: g, tempo: tempoOf(o.length), sampler: newSampler()}
+		r, err = s.run(ctx)
+		return err
+	})
+	return r, err
+}
+
+// soak is the run of a ground.
+type soak struct {
+	*options
+	*ground
+	tempo   tempo
+	sampler *sampler
+	dealt   []outcome
+	wrong   []string
+}
+
+// outcome is what became of one blow.
+type outcome struct {
+	Kind, Whom   string
+	Lasted       time.Duration
+	Bound        time.Duration
+	Recovery     time.Duration // until the last of the flows that are not streams was back
+	Streams      time.Duration // until the last of the streams moved
+	Missed       []string      // flows that were not back within Bound
+	StreamsStuck int           // that had not moved when the next blow was dealt
+}
+
+// patience is how long what misses its bound is waited for.
+const patience = 30 * time.Second
+
+func (s *soak) run(ctx context.Context) (*report, error) {
+	begin := time.Now()
+	background := context.WithoutCancel(ctx)
+	sampling, stop := context.WithCancel(background)
+	var sampler sync.WaitGroup
+	sampler.Go(func() { s.sampler.run(sampling, s.tempo.sample, s.company, s.subjects) })
+	defer sampler.Wait()
+	defer stop()
+
+	if err := s.settle(background, begin); err != nil {
+		return nil, err
+	}
+	s.progress("all %d members speak to each other", len(s.company.present()))
+	limited, cancel := context.WithTimeout(ctx, s.length-time.Since(begin))
+	defer cancel()
+	plan := newSchedule(s.seed, s.tempo, s.kinds)
+	for {
+		p := plan.next()
+		if !sleep(limited, p.calm) || s.hopeless() {
+			break
+		}
+		if err := s.deal(background, p); err != nil {
+			return nil, err
+		}
+	}
+	if ctx.Err() != nil {
+		s.progress("interrupted: ending in order")
+	}
+	if err := s.company.end(); err != nil {
+		s.wrong = append(s.wrong, err.Error())
+	}
+	s.company.tell()
+	stop()
+	sampler.Wait()
+	s.wrong = append(s.wrong, s.died()...)
+	wrong, idle := s.end()
+	s.wrong = append(s.wrong, wrong...)
+	return s.report(time.Since(begin), idle), nil
+}
+
+// hopeless: a process has ended by itself, and all that follows is of no use.
+func (s *soak) hopeless() bool { return len(s.died()) > 0 }
+
+// settle waits until all speak to each other for the first time.
+func (s *soak) settle(ctx context.Context, begin time.Time) error {
+	if err := s.company.mark(begin); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	all, err := s.company.awaitResumption(ctx, patience)
+	if err != nil {
+		return err
+	}
+	if missing := slices.DeleteFunc(all, func(r traffic.Resumption) bool { return !r.Back.IsZero() }); len(missing) > 0 {
+		return fmt.Errorf("after %v there is no traffic on %d ways, %v among them", patience, len(missing), missing[0])
+	}
+	return s.company.calm(true)
+}
+
+// underWay is how long before a blow nothing counts as sent in calm.
+const underWay = 300 * time.Millisecond
+
+// deal deals one blow and waits for recovery.
+func (s *soak) deal(ctx context.Context, p planned) error {
+	if err := s.company.calm(false); err != nil {
+		return err
+	}
+	sleep(ctx, underWay)
+	if err := p.begin(); err != nil {
+		return fmt.Errorf("%s, %s: %w", p.name, p.whom, err)
+	}
+	over := time.Now()
+	if p.end != nil {
+		sleep(ctx, p.lasts)
+		over = time.Now()
+		if err := p.end(); err != nil {
+			return fmt.Errorf("%s, %s: ending it: %w", p.name, p.whom, err)
+		}
+	}
+	if err := s.company.mark(over); err != nil {
+		return err
+	}
+	limited, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	all, err := s.company.awaitResumption(limited, p.lasts+time.Second)
+	if err != nil {
+		return err
+	}
+	out := judgeRecovery(p, over, all)
+	s.dealt = append(s.dealt, out)
+	s.progress("%s, %s, %.1f s: back after %.2f s, TCP moves after %.2f s%s", p.name, p.whom, p.lasts.Seconds(),
+		out.Recovery.Seconds(), out.Streams.Seconds(), missedNote(out))
+	return s.company.calm(true)
+}
+
+func missedNote(o outcome) string {
+	if len(o.Missed) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("; %d ways missed %v, %s among them", len(o.Missed), o.Bound, o.Missed[0])
+}
+
+// judgeRecovery says how soon all was back after the cause was over.
+func judgeRecovery(p planned, over time.Time, all []traffic.Resumption) outcome {
+	o := outcome{Kind: p.name, Whom: p.whom, Lasted: p.lasts, Bound: p.within()}
+	slices.SortFunc(all, func(a, b traffic.Resumption) int { return cmp.Compare(b.Back.UnixNano(), a.Back.UnixNano()) }) // the latest first
+	for _, r := range all {
+		took := r.Back.Sub(over)
+		stream := r.Kind == traffic.Stream
+		switch {
+		case stream && r.Back.IsZero():
+			o.StreamsStuck++
+		case stream:
+			o.Streams = max(o.Streams, took)
+		case r.Back.IsZero():
+			o.Recovery = max(o.Recovery, patience)
+			o.Missed = append(o.Missed, fmt.Sprintf("%s %s from %s to %s: never", r.Kind, r.Family, r.From, r.To))
+		default:
+			o.Recovery = max(o.Recovery, took)
+			if took > o.Bound {
+				o.Missed = append(o.Missed, fmt.Sprintf("%s %s from %s to %s: %.2f s", r.Kind, r.Family, r.From, r.To, took.Seconds()))
+			}
+		}
+	}
+	return o
+}

@@ -1,0 +1,54 @@
+package traffic
+
+import (
+	"fmt"
+	"sync"
+	"time"
+)
+
+// Wrong says what is wrong.
+type Wrong string
+
+const (
+	WrongBytes Wrong = "wrong bytes"      // something arrived that was not sent, or not there, or twice
+	Broken     Wrong = "connection lost"  // a reason it may have: its other end died
+	Refused    Wrong = "request failed"   // while nothing was done to the network or its members
+	Unending   Wrong = "end out of order" // what was to end in order did not
+)
+
+// A Finding is something an agent saw that must have a reason.
+type Finding struct {
+	What      Wrong
+	From, To  string // members; To is empty where a datagram does not say whose it is
+	Flow      string // kind and family
+	Began, At time.Time
+	Error     string
+}
+
+func (f Finding) String() string {
+	return fmt.Sprintf("%s: %s from %s to %s, %.1f s old: %s", f.What, f.Flow, f.From, f.To, f.At.Sub(f.Began).Seconds(), f.Error)
+}
+
+// maxFindings bounds what is kept: who has a thousand need not know of more.
+const maxFindings = 1000
+
+// findings is a list that only grows.
+type findings struct {
+	mu  sync.Mutex
+	all []Finding
+}
+
+func (l *findings) add(f Finding) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.all) < maxFindings {
+		l.all = append(l.all, f)
+	}
+}
+
+// after returns those that follow the first n.
+func (l *findings) after(n int) []Finding {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return append([]Finding(nil), l.all[min(n, len(l.all)):]...)
+}

@@ -61,7 +61,7 @@ type company struct {
 
 	mu       sync.Mutex // guards what follows
 	findings []traffic.Finding
-	problems []error // of the soak's own means
+	problems []string // of what was to end in order
 }
 
 // arrive gives m the agent behind c, and has it and all who are present meet.
@@ -96,8 +96,8 @@ func (c *company) depart(m *member) {
 	m.last = traffic.Report{}
 }
 
-// takeLeave ends all traffic to and from m in order.
-func (c *company) takeLeave(m *member) error {
+// takeLeave ends all traffic to and from m in order. What does not is a finding.
+func (c *company) takeLeave(m *member) {
 	errs := make([]error, len(c.members))
 	var wg sync.WaitGroup
 	for i, o := range c.members {
@@ -114,11 +114,20 @@ func (c *company) takeLeave(m *member) error {
 		})
 	}
 	wg.Wait()
-	return errors.Join(errs...)
+	c.unended(errors.Join(errs...))
 }
 
-// end ends all traffic in order.
-func (c *company) end() error { return c.each((*traffic.Controller).PartAll) }
+// end ends all traffic in order, likewise.
+func (c *company) end() { c.unended(c.each((*traffic.Controller).PartAll)) }
+
+func (c *company) unended(err error) {
+	if err == nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.problems = append(c.problems, err.Error())
+}
 
 func (c *company) present() []*member {
 	return slices.DeleteFunc(slices.Clone(c.members), func(m *member) bool { return m.agent() == nil })

@@ -29,6 +29,7 @@ func main() {
 // options are what the command line says.
 type options struct {
 	length   time.Duration
+	blows    int // 0: as many as there is time for
 	seed     uint64
 	loopback bool
 	json     string
@@ -61,6 +62,7 @@ func parse(args []string) (*options, error) {
 	o := &options{}
 	f := flag.NewFlagSet("soak", flag.ContinueOnError)
 	f.DurationVar(&o.length, "for", 30*time.Minute, "end after a `DURATION`")
+	f.IntVar(&o.blows, "blows", 0, "end after `N` blows, if that is sooner")
 	f.Uint64Var(&o.seed, "seed", rand.Uint64N(1e6), "deal the blows that follow from `N`")
 	f.BoolVar(&o.loopback, "loopback", os.Geteuid() != 0, "all in one process, on loopback: without root there is nothing else")
 	f.StringVar(&o.json, "json", "", "write the report to `FILE`, too")
@@ -83,6 +85,9 @@ func parse(args []string) (*options, error) {
 // again is what to type to have the same dealt again.
 func (o *options) again() string {
 	line := fmt.Sprintf("go run ./integration/soak -for %v -seed %d", o.length, o.seed)
+	if o.blows > 0 {
+		line += fmt.Sprintf(" -blows %d", o.blows)
+	}
 	if o.loopback {
 		line += " -loopback"
 	}

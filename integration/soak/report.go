@@ -116,7 +116,7 @@ func (r *report) writeOutcomes(w io.Writer) {
 	var lines [][]string
 	for _, k := range kinds {
 		var back, moved []time.Duration
-		late, missed, stuck := 0, 0, 0
+		late, missed, stuck, busy := 0, 0, 0, 0
 		for _, o := range r.Outcomes {
 			if o.Kind != k {
 				continue
@@ -127,13 +127,16 @@ func (r *report) writeOutcomes(w io.Writer) {
 			if len(o.Missed) > 0 {
 				late++
 			}
+			if o.Lag > tooBusy {
+				busy++
+			}
 		}
 		lines = append(lines, []string{
 			k, fmt.Sprint(len(back)), seconds(median(back)), seconds(slices.Max(back)), fmt.Sprint(late), fmt.Sprint(missed),
-			seconds(median(moved)), seconds(slices.Max(moved)), fmt.Sprint(stuck),
+			seconds(median(moved)), seconds(slices.Max(moved)), fmt.Sprint(stuck), fmt.Sprint(busy),
 		})
 	}
-	rows(w, []string{"blow", "times", "back, p50", "max", "late", "ways late", "streams move, p50", "max", "not yet at the next blow"}, lines)
+	rows(w, []string{"blow", "times", "back, p50", "max", "late", "ways late", "streams move, p50", "max", "not yet at the next blow", "machine too busy to say"}, lines)
 }
 
 // writeLives shows the longest life of each process.

@@ -53,12 +53,13 @@ func tempoOf(length time.Duration) tempo {
 	return ordinary
 }
 
-// A schedule deals blows, all kinds before any comes again more often than its weight says.
+// A schedule deals blows: each kind once, then again and again as often as its weight says.
 type schedule struct {
 	rand  *rand.Rand
 	tempo tempo
 	kinds []kind
 	deck  []*kind
+	dealt bool // each kind once
 }
 
 func newSchedule(seed uint64, t tempo, kinds []kind) *schedule {
@@ -76,10 +77,15 @@ type planned struct {
 func (s *schedule) next() planned {
 	if len(s.deck) == 0 {
 		for i := range s.kinds {
-			for range s.kinds[i].weight {
+			times := 1
+			if s.dealt {
+				times = s.kinds[i].weight
+			}
+			for range times {
 				s.deck = append(s.deck, &s.kinds[i])
 			}
 		}
+		s.dealt = true
 		s.rand.Shuffle(len(s.deck), func(i, j int) { s.deck[i], s.deck[j] = s.deck[j], s.deck[i] })
 	}
 	k := s.deck[0]

@@ -46,6 +46,7 @@ type soak struct {
 	*ground
 	tempo   tempo
 	sampler *sampler
+	clock   lagClock
 	dealt   []outcome
 	wrong   []string
 }
@@ -59,6 +60,7 @@ type outcome struct {
 	Streams      time.Duration // until the last of the streams moved
 	Missed       []string      // flows that were not back within Bound
 	StreamsStuck int           // that had not moved when the next blow was dealt
+	Lag          time.Duration // of the machine meanwhile; beyond tooBusy nothing is missed
 }
 
 // patience is how long what misses its bound is waited for.
@@ -70,6 +72,7 @@ func (s *soak) run(ctx context.Context) (*report, error) {
 	sampling, stop := context.WithCancel(background)
 	var sampler sync.WaitGroup
 	sampler.Go(func() { s.sampler.run(sampling, s.tempo.sample, s.company, s.subjects) })
+	sampler.Go(func() { s.clock.run(sampling) })
 	defer sampler.Wait()
 	defer stop()
 
@@ -80,7 +83,7 @@ func (s *soak) run(ctx context.Context) (*report, error) {
 	limited, cancel := context.WithTimeout(ctx, s.length-time.Since(begin))
 	defer cancel()
 	plan := newSchedule(s.seed, s.tempo, s.kinds)
-	for {
+	for s.blows == 0 || len(s.dealt) < s.blows {
 		p := plan.next()
 		if !sleep(limited, p.calm) || s.hopeless() {
 			break
@@ -92,12 +95,11 @@ func (s *soak) run(ctx context.Context) (*report, error) {
 	if ctx.Err() != nil {
 		s.progress("interrupted: ending in order")
 	}
-	if err := s.company.end(); err != nil {
-		s.wrong = append(s.wrong, err.Error())
-	}
+	s.company.end()
 	s.company.tell()
 	stop()
 	sampler.Wait()
+	s.wrong = append(s.wrong, s.company.problems...)
 	s.wrong = append(s.wrong, s.died()...)
 	wrong, idle := s.end()
 	s.wrong = append(s.wrong, wrong...)
@@ -133,6 +135,7 @@ func (s *soak) deal(ctx context.Context, p planned) error {
 		return err
 	}
 	sleep(ctx, underWay)
+	s.clock.reset()
 	if err := p.begin(); err != nil {
 		return fmt.Errorf("%s, %s: %w", p.name, p.whom, err)
 	}
@@ -153,10 +156,10 @@ func (s *soak) deal(ctx context.Context, p planned) error {
 	if err != nil {
 		return err
 	}
-	out := judgeRecovery(p, over, all)
+	out := judgeRecovery(p, over, all, s.clock.lag())
 	s.dealt = append(s.dealt, out)
-	s.progress("%s, %s, %.1f s: back after %.2f s, TCP moves after %.2f s%s", p.name, p.whom, p.lasts.Seconds(),
-		out.Recovery.Seconds(), out.Streams.Seconds(), missedNote(out))
+	s.progress("%s, %s, %.1f s: back after %.2f s, TCP moves after %.2f s (the machine was up to %.0f ms late)%s", p.name, p.whom,
+		p.lasts.Seconds(), out.Recovery.Seconds(), out.Streams.Seconds(), out.Lag.Seconds()*1000, missedNote(out))
 	return s.company.calm(true)
 }
 
@@ -168,8 +171,13 @@ func missedNote(o outcome) string {
 }
 
 // judgeRecovery says how soon all was back after the cause was over.
-func judgeRecovery(p planned, over time.Time, all []traffic.Resumption) outcome {
-	o := outcome{Kind: p.name, Whom: p.whom, Lasted: p.lasts, Bound: p.within()}
+func judgeRecovery(p planned, over time.Time, all []traffic.Resumption, lag time.Duration) outcome {
+	o := outcome{Lag: lag, Kind: p.name, Whom: p.whom, Lasted: p.lasts, Bound: p.within()}
+	miss := func(format string, args ...any) {
+		if lag <= tooBusy {
+			o.Missed = append(o.Missed, fmt.Sprintf(format, args...))
+		}
+	}
 	slices.SortFunc(all, func(a, b traffic.Resumption) int { return cmp.Compare(b.Back.UnixNano(), a.Back.UnixNano()) }) // the latest first
 	for _, r := range all {
 		took := r.Back.Sub(over)
@@ -181,11 +189,11 @@ func judgeRecovery(p planned, over time.Time, all []traffic.Resumption) outcome 
 			o.Streams = max(o.Streams, took)
 		case r.Back.IsZero():
 			o.Recovery = max(o.Recovery, patience)
-			o.Missed = append(o.Missed, fmt.Sprintf("%s %s from %s to %s: never", r.Kind, r.Family, r.From, r.To))
+			miss("%s %s from %s to %s: never", r.Kind, r.Family, r.From, r.To)
 		default:
 			o.Recovery = max(o.Recovery, took)
 			if took > o.Bound {
-				o.Missed = append(o.Missed, fmt.Sprintf("%s %s from %s to %s: %.2f s", r.Kind, r.Family, r.From, r.To, took.Seconds()))
+				miss("%s %s from %s to %s: %.2f s", r.Kind, r.Family, r.From, r.To, took.Seconds())
 			}
 		}
 	}

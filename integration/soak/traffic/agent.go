@@ -3,6 +3,7 @@ package traffic
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/netip"
 	"runtime"
@@ -108,7 +109,10 @@ func (a *Agent) Meet(t Target, _ *None) error {
 		}
 	}
 	for _, f := range m.flows {
-		m.running.Go(func() { f.run(ctx, f) })
+		m.running.Go(func() {
+			f.run(ctx, f)
+			f.ended.Store(true)
+		})
 	}
 	a.met[t.Name] = m
 	return nil
@@ -127,10 +131,16 @@ func (a *Agent) Part(name string, _ *None) error {
 		return nil
 	}
 	m.stop()
-	if !waitAtMost(&m.running, partLimit) {
-		return errors.New("the flows from " + a.name + " to " + name + " do not end")
+	if waitAtMost(&m.running, partLimit) {
+		return nil
 	}
-	return nil
+	var stuck []string
+	for _, f := range m.flows {
+		if !f.ended.Load() {
+			stuck = append(stuck, f.kind+" "+f.family())
+		}
+	}
+	return fmt.Errorf("flows from %s to %s that do not end within %v: %v", a.name, name, partLimit, stuck)
 }
 
 // PartAll ends all flows in order.

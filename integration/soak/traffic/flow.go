@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -27,6 +28,7 @@ type flow struct {
 	pace  Pace
 	run   func(ctx context.Context, f *flow)
 	kick  chan struct{} // of one: the next one is due now
+	ended atomic.Bool   // run has returned
 
 	mu   sync.Mutex // guards what follows
 	mark time.Time  // a cause was over then; zero: none was

@@ -1,0 +1,107 @@
+package main
+
+import (
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/adit-overlay/adit/integration/soak/traffic"
+)
+
+// lived is a life of so many seconds in which a resource was held(second).
+func lived(seconds int, resource string, held func(second int) float64) *life {
+	l := &life{Name: "web"}
+	for s := range seconds {
+		l.Samples = append(l.Samples, sample{At: time.Duration(s) * time.Second, Held: map[string]float64{resource: held(s)}})
+	}
+	return l
+}
+
+func TestLeakIsNoticed(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 1))
+	noise := func(n float64) float64 { return n * r.Float64() }
+	for _, c := range []struct {
+		name     string
+		resource string
+		seconds  int
+		held     func(s int) float64
+		leak     bool
+	}{
+		{"memory that swings", resident, 300, func(int) float64 { return 30 + noise(20) }, false},
+		{"memory that a warm-up needs", resident, 300, func(s int) float64 { return min(30, float64(s)*2) }, false},
+		{"memory that is given back in the end", resident, 300, func(s int) float64 { return 20 + float64((280-s)*(280-s)%90) }, false},
+		{"200 kB a second", resident, 300, func(s int) float64 { return 30 + float64(s)/5 + noise(20) }, true},
+		{"100 kB a second of live heap", heap, 120, func(s int) float64 { return 5 + float64(s)/10 + noise(3) }, true},
+		{"goroutines of connections that come and go", goroutines, 300, func(int) float64 { return 40 + noise(100) }, false},
+		{"a goroutine each five seconds", goroutines, 300, func(s int) float64 { return 40 + float64(s/5) + noise(100) }, true},
+		{"a descriptor each ten seconds", descriptors, 300, func(s int) float64 { return 20 + float64(s/10) }, true},
+		{"too short a life to say", descriptors, 80, func(s int) float64 { return float64(s * 10) }, false},
+	} {
+		leaks := lived(c.seconds, c.resource, c.held).leaks()
+		if (len(leaks) > 0) != c.leak {
+			t.Errorf("%s: leaks %v, want one: %t", c.name, leaks, c.leak)
+		}
+		if len(leaks) > 0 && !strings.Contains(leaks[0], c.resource) {
+			t.Errorf("%s: %s does not name the %s", c.name, leaks[0], c.resource)
+		}
+	}
+}
+
+func TestConnectionMayDieOnlyWithItsEnd(t *testing.T) {
+	web, desk, depot := newMember("web", 0), newMember("desk", 1), newMember("depot", 2)
+	c := &company{members: []*member{web, desk, depot}}
+	begin := time.Unix(1000, 0)
+	web.deaths = []time.Time{begin.Add(10 * time.Second)}
+	finding := func(what traffic.Wrong, from, to string, began, lost int) traffic.Finding {
+		return traffic.Finding{What: what, From: from, To: to, Began: begin.Add(time.Duration(began) * time.Second), At: begin.Add(time.Duration(lost) * time.Second)}
+	}
+	for _, x := range []struct {
+		name   string
+		f      traffic.Finding
+		excuse bool
+	}{
+		{"its far end died", finding(traffic.Broken, "desk", "web", 0, 11), true},
+		{"its near end died", finding(traffic.Broken, "web", "desk", 0, 11), true},
+		{"another died", finding(traffic.Broken, "desk", "depot", 0, 11), false},
+		{"it was lost before", finding(traffic.Broken, "desk", "web", 0, 9), false},
+		{"it began after", finding(traffic.Broken, "desk", "web", 11, 12), false},
+		{"its bytes were wrong", finding(traffic.WrongBytes, "desk", "web", 0, 11), false},
+	} {
+		c.findings = []traffic.Finding{x.f}
+		if got := len(c.inexcusable()) == 0; got != x.excuse {
+			t.Errorf("%s: excused %t, want %t", x.name, got, x.excuse)
+		}
+	}
+}
+
+func TestWhatIsNotBackInTimeIsMissed(t *testing.T) {
+	over := time.Unix(1000, 0)
+	back := func(kind string, after time.Duration) traffic.Resumption {
+		return traffic.Resumption{From: "desk", To: "web", Kind: kind, Family: "IPv4", Back: over.Add(after)}
+	}
+	never := traffic.Resumption{From: "desk", To: "depot", Kind: traffic.Datagram}
+	p := planned{kind: &kind{bound: usualBound}, lasts: time.Second}
+	long := planned{kind: &kind{bound: usualBound}, lasts: 2 * longOutage}
+	for _, c := range []struct {
+		name   string
+		p      planned
+		lag    time.Duration
+		all    []traffic.Resumption
+		missed int
+		took   time.Duration
+	}{
+		{"all in time", p, 0, []traffic.Resumption{back(traffic.Request, time.Second), back(traffic.Datagram, 2*time.Second)}, 0, 2 * time.Second},
+		{"one late", p, 0, []traffic.Resumption{back(traffic.Request, time.Second), back(traffic.Ping, 3*time.Second)}, 1, 3 * time.Second},
+		{"one never", p, 0, []traffic.Resumption{back(traffic.Request, time.Second), never}, 1, patience},
+		{"a stream late, as TCP waits", p, 0, []traffic.Resumption{back(traffic.Stream, 3*time.Second), back(traffic.Ping, time.Second)}, 0, time.Second},
+		{"after a long outage", long, 0, []traffic.Resumption{back(traffic.Request, 4*time.Second)}, 0, 4 * time.Second},
+		{"late after a long outage", long, 0, []traffic.Resumption{back(traffic.Request, 6*time.Second)}, 1, 6 * time.Second},
+		{"late on a machine that is late", p, time.Second, []traffic.Resumption{back(traffic.Request, 6*time.Second)}, 0, 6 * time.Second},
+	} {
+		o := judgeRecovery(c.p, over, c.all, c.lag)
+		if len(o.Missed) != c.missed || o.Recovery != c.took {
+			t.Errorf("%s: missed %v after %v, want %d after %v", c.name, o.Missed, o.Recovery, c.missed, c.took)
+		}
+	}
+}

@@ -226,6 +226,13 @@ func (c *company) ask(m *member) {
 	c.findings = append(c.findings, r.Findings...)
 }
 
+// lost are the datagrams lost in calm.
+func (c *company) lost() []traffic.Finding {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(c.findings), func(f traffic.Finding) bool { return f.What != traffic.Lost })
+}
+
 // counts is what all agents have done, present and past, and how many keys they have agreed.
 func (c *company) counts() (traffic.Counts, uint64) {
 	var sum traffic.Counts
@@ -248,8 +255,11 @@ func (c *company) inexcusable() []traffic.Finding {
 
 // excuses reports whether a finding has a reason: a connection may be lost once an end of it has died.
 func (c *company) excuses(f traffic.Finding) bool {
-	if f.What == traffic.WrongBytes {
+	switch f.What {
+	case traffic.WrongBytes:
 		return false
+	case traffic.Lost:
+		return true // one by one; how many is judged by their share
 	}
 	for _, m := range c.members {
 		if m.name != f.From && m.name != f.To {

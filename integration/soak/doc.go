@@ -11,8 +11,8 @@
 // It holds when
 //
 //   - every byte that arrived is the one that was sent, in its place, and no datagram arrived twice (traffic);
-//   - after the cause of each blow was over, all traffic between all members was back in time: 2 s, after a relay's restart and
-//     after outages of more than 5 s, during which it is asked for less often, 5 s;
+//   - after the cause of each blow was over, all traffic between all members was back in time: 2 s; after a relay's restart 5 s,
+//     and also after outages of more than 5 s, during which others ask less and less often, such as the absence of a member that joins again;
 //   - TCP connections live on: one dies only when the process at one of its ends did;
 //   - while nothing is dealt no request fails, and hardly a datagram is lost (one in a thousand is allowed for), though the keys are
 //     renewed every ten seconds;

@@ -230,7 +230,7 @@ func (l *loopback) kinds() []kind {
 			d := []*lodger{l.lodger("sensor"), l.lodger("laptop")}[r.IntN(2)]
 			return blow{d.name, func() error { return l.stop(d) }, func() error { return l.start(d) }}
 		}},
-		{"member joins or leaves", 1, usualBound, func(*rand.Rand) blow {
+		{"member joins or leaves", 1, restartBound, func(*rand.Rand) blow {
 			d := l.lodger("guest")
 			return blow{d.name, func() error {
 				if d.peer == nil {

@@ -36,8 +36,9 @@ const (
 	// warmUp of a process is left out: caches fill, the heap finds its size, all members are met.
 	warmUp = 30 * time.Second
 
-	// judgedFrom is the length of life after that from which a third of it says something.
-	judgedFrom = time.Minute
+	// judgedFrom is the length of life after that from which a third of it says something: it is then far longer than any
+	// outage, and what is kept for one has gone again at some time in it.
+	judgedFrom = 3 * time.Minute
 
 	// mostIdle is how many goroutines a peer's or relay's process may have when its traffic has ended.
 	mostIdle = 60

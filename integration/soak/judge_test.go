@@ -32,11 +32,11 @@ func TestLeakIsNoticed(t *testing.T) {
 		{"memory that a warm-up needs", resident, 300, func(s int) float64 { return min(30, float64(s)*2) }, false},
 		{"memory that is given back in the end", resident, 300, func(s int) float64 { return 20 + float64((280-s)*(280-s)%90) }, false},
 		{"200 kB a second", resident, 300, func(s int) float64 { return 30 + float64(s)/5 + noise(20) }, true},
-		{"100 kB a second of live heap", heap, 120, func(s int) float64 { return 5 + float64(s)/10 + noise(3) }, true},
+		{"100 kB a second of live heap", heap, 240, func(s int) float64 { return 5 + float64(s)/10 + noise(3) }, true},
 		{"goroutines of connections that come and go", goroutines, 300, func(int) float64 { return 40 + noise(100) }, false},
 		{"a goroutine each five seconds", goroutines, 300, func(s int) float64 { return 40 + float64(s/5) + noise(100) }, true},
 		{"a descriptor each ten seconds", descriptors, 300, func(s int) float64 { return 20 + float64(s/10) }, true},
-		{"too short a life to say", descriptors, 80, func(s int) float64 { return float64(s * 10) }, false},
+		{"too short a life to say", descriptors, 200, func(s int) float64 { return float64(s * 10) }, false},
 	} {
 		leaks := lived(c.seconds, c.resource, c.held).leaks()
 		if (len(leaks) > 0) != c.leak {

@@ -14,7 +14,7 @@ type lagClock struct {
 }
 
 // tooBusy is how late a machine may be for what it measures to count.
-const tooBusy = 250 * time.Millisecond
+const tooBusy = 100 * time.Millisecond
 
 const tick = 10 * time.Millisecond
 

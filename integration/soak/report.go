@@ -22,6 +22,7 @@ type report struct {
 	Keys     uint64
 	Excused  int // connections lost, or not ended in order, because an end died
 	Outcomes []outcome
+	Lost     []traffic.Finding // datagrams, in calm
 	Lives    []*life
 	Idle     map[string]int // goroutines of processes at their end
 	Wrong    []string
@@ -36,7 +37,8 @@ func (s *soak) report(lasted time.Duration, idle map[string]int) *report {
 		Outcomes: s.dealt, Lives: s.sampler.all(), Idle: idle, Wrong: s.wrong,
 	}
 	r.Counts, r.Keys = s.company.counts()
-	r.Excused = len(s.company.findings)
+	r.Lost = s.company.lost()
+	r.Excused = len(s.company.findings) - len(r.Lost)
 	for _, f := range s.company.inexcusable() {
 		r.Excused--
 		r.Wrong = append(r.Wrong, f.String())

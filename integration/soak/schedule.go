@@ -18,7 +18,7 @@ type kind struct {
 
 const (
 	usualBound   = 2 * time.Second
-	restartBound = 5 * time.Second // of a relay; and after a long outage
+	restartBound = 5 * time.Second // of a relay; and after a long outage, which is what a member that joins again has had
 
 	// longOutage is how long others go on asking for one that is gone as often as at first.
 	longOutage = 5 * time.Second

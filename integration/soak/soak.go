@@ -54,6 +54,7 @@ type soak struct {
 // outcome is what became of one blow.
 type outcome struct {
 	Kind, Whom   string
+	Over         time.Time // the cause
 	Lasted       time.Duration
 	Bound        time.Duration
 	Recovery     time.Duration // until the last of the flows that are not streams was back
@@ -172,7 +173,7 @@ func missedNote(o outcome) string {
 
 // judgeRecovery says how soon all was back after the cause was over.
 func judgeRecovery(p planned, over time.Time, all []traffic.Resumption, lag time.Duration) outcome {
-	o := outcome{Lag: lag, Kind: p.name, Whom: p.whom, Lasted: p.lasts, Bound: p.within()}
+	o := outcome{Lag: lag, Kind: p.name, Whom: p.whom, Lasted: p.lasts, Bound: p.within(), Over: over}
 	miss := func(format string, args ...any) {
 		if lag <= tooBusy {
 			o.Missed = append(o.Missed, fmt.Sprintf(format, args...))

@@ -110,7 +110,10 @@ func (f *flow) datagrams(ctx context.Context) {
 	pause(context.Background(), lastEchoes)
 	c.Close()
 	receiving.Wait()
-	f.agent.count.CalmLost.Add(s.calmLost())
+	for _, number := range s.calmLost() {
+		f.agent.count.CalmLost.Add(1)
+		f.find(Lost, s.at[number%windowSize], fmt.Errorf("datagram %d, %d bytes", number, len(datagram(f.agent.name, s.id, number))))
+	}
 }
 
 // lastEchoes is how long what was sent last is waited for.
@@ -128,7 +131,6 @@ type datagramSocket struct {
 	calm     [windowSize]bool // sent, and not yet returned, while nothing was done to the network
 	sent     uint64
 	returned window
-	lost     uint64 // of those that were calm and are overwritten
 }
 
 func (s *datagramSocket) send(ctx context.Context) {
@@ -139,7 +141,8 @@ func (s *datagramSocket) send(ctx context.Context) {
 		s.mu.Lock()
 		i := s.sent % windowSize
 		if s.calm[i] {
-			s.lost++
+			count.CalmLost.Add(1)
+			s.flow.find(Lost, s.at[i], fmt.Errorf("datagram %d", s.sent-windowSize))
 		}
 		s.at[i], s.calm[i] = time.Now(), quiet
 		s.sent++
@@ -195,15 +198,15 @@ func (s *datagramSocket) take(b []byte) error {
 	return nil
 }
 
-// calmLost is how many did not come back of those sent while nothing was done to the network.
-func (s *datagramSocket) calmLost() uint64 {
+// calmLost are those of the last windowSize that did not come back, of those sent while nothing was done to the network.
+func (s *datagramSocket) calmLost() []uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	n := s.lost
-	for _, waits := range s.calm {
-		if waits {
-			n++
+	var all []uint64
+	for n := s.sent - min(s.sent, windowSize); n < s.sent; n++ {
+		if s.calm[n%windowSize] {
+			all = append(all, n)
 		}
 	}
-	return n
+	return all
 }

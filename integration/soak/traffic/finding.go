@@ -13,6 +13,7 @@ const (
 	WrongBytes Wrong = "wrong bytes"      // something arrived that was not sent, or not there, or twice
 	Broken     Wrong = "connection lost"  // a reason it may have: its other end died
 	Refused    Wrong = "request failed"   // while nothing was done to the network or its members
+	Lost       Wrong = "datagram lost"    // likewise; a few may be
 	Unending   Wrong = "end out of order" // what was to end in order did not
 )
 

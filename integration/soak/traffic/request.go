@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -66,6 +67,8 @@ func (f *flow) request() {
 		count.RequestBytes.Add(uint64(n))
 	case errors.Is(err, errWrong):
 		f.find(WrongBytes, began, err)
+	case errors.Is(err, errEnded) || errors.Is(err, syscall.ECONNRESET):
+		f.find(Broken, began, err)
 	case epoch.quiet() && epoch == f.agent.calm.Load():
 		f.find(Refused, began, err)
 	}
@@ -94,6 +97,9 @@ func (f *flow) ask(ctx context.Context, up, down int) (int, error) {
 	return up + down, checkAnswer(c, ^p, down)
 }
 
+// errEnded is the root of errors about a stream whose end came too soon, as that of a process that ends does.
+var errEnded = errors.New("the end of the stream")
+
 // checkAnswer wants n bytes of p and the end from r.
 func checkAnswer(r io.Reader, p Pattern, n int) error {
 	b, err := io.ReadAll(io.LimitReader(r, int64(n)+1))
@@ -103,8 +109,10 @@ func checkAnswer(r io.Reader, p Pattern, n int) error {
 	switch {
 	case err != nil:
 		return fmt.Errorf("after %d of %d bytes: %w", len(b), n, err)
-	case len(b) != n:
-		return fmt.Errorf("%w: %d bytes, want %d", errWrong, len(b), n)
+	case len(b) > n:
+		return fmt.Errorf("%w: more than %d bytes", errWrong, n)
+	case len(b) < n:
+		return fmt.Errorf("%w after %d of %d bytes", errEnded, len(b), n)
 	}
 	return nil
 }

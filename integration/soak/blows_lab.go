@@ -93,6 +93,7 @@ func (t *tenant) again() error {
 		return t.agent.ground.startAgent(t)
 	}
 	t.peer.start()
+	t.restarted()
 	return nil
 }
 

@@ -32,6 +32,7 @@ type member struct {
 	past    traffic.Counts // of its agents before
 	keys    uint64         // likewise
 	deaths  []time.Time    // when connections that end there lost that end
+	revived []time.Time    // when its peer was started again under connections that live on
 }
 
 // newMember is the n-th: 10.9.0.N+2 and fd00:9::N+2.
@@ -53,6 +54,13 @@ func (m *member) died() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.deaths = append(m.deaths, time.Now())
+}
+
+// restarted notes that the peer of m has been started again, and that those who use it have not.
+func (m *member) restarted() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.revived = append(m.revived, time.Now())
 }
 
 // A company is all members. Its methods but tell are for one goroutine.
@@ -253,22 +261,28 @@ func (c *company) inexcusable() []traffic.Finding {
 	return slices.DeleteFunc(slices.Clone(c.findings), c.excuses)
 }
 
+// sentAgain is how long after a peer's restart what was sent to the one before may be sent again. That one may have
+// delivered it to the kernel, and not lived to pass on the answer (docs/protocol.md, §19).
+const sentAgain = 5 * time.Second
+
 // excuses reports whether a finding has a reason: a connection may be lost once an end of it has died.
 func (c *company) excuses(f traffic.Finding) bool {
-	switch f.What {
-	case traffic.WrongBytes:
-		return false
-	case traffic.Lost:
-		return true // one by one; how many is judged by their share
+	within := func(begin, end time.Time) func(time.Time) bool {
+		return func(t time.Time) bool { return !t.Before(begin) && !t.After(end) }
 	}
 	for _, m := range c.members {
-		if m.name != f.From && m.name != f.To {
-			continue
-		}
 		m.mu.Lock()
-		died := slices.ContainsFunc(m.deaths, func(t time.Time) bool { return !t.Before(f.Began) && !t.After(f.At) })
+		died := slices.ContainsFunc(m.deaths, within(f.Began, f.At))
+		revived := slices.ContainsFunc(m.revived, within(f.At.Add(-sentAgain), f.At))
 		m.mu.Unlock()
-		if died {
+		switch {
+		case f.What == traffic.WrongBytes:
+			return false
+		case f.What == traffic.Lost:
+			return true // one by one; how many is judged by their share
+		case f.What == traffic.Twice && m.name == f.To && revived:
+			return true
+		case f.What != traffic.Twice && (m.name == f.From || m.name == f.To) && died:
 			return true
 		}
 	}

@@ -52,6 +52,7 @@ func TestConnectionMayDieOnlyWithItsEnd(t *testing.T) {
 	web, desk, depot := newMember("web", 0), newMember("desk", 1), newMember("depot", 2)
 	c := &company{members: []*member{web, desk, depot}}
 	begin := time.Unix(1000, 0)
+	depot.revived = []time.Time{begin.Add(10 * time.Second)}
 	web.deaths = []time.Time{begin.Add(10 * time.Second)}
 	finding := func(what traffic.Wrong, from, to string, began, lost int) traffic.Finding {
 		return traffic.Finding{What: what, From: from, To: to, Began: begin.Add(time.Duration(began) * time.Second), At: begin.Add(time.Duration(lost) * time.Second)}
@@ -66,6 +67,10 @@ func TestConnectionMayDieOnlyWithItsEnd(t *testing.T) {
 		{"another died", finding(traffic.Broken, "desk", "depot", 0, 11), false},
 		{"it was lost before", finding(traffic.Broken, "desk", "web", 0, 9), false},
 		{"it began after", finding(traffic.Broken, "desk", "web", 11, 12), false},
+		{"a packet came twice after its receiver's peer was restarted", finding(traffic.Twice, "desk", "depot", 0, 12), true},
+		{"a packet came twice long after that", finding(traffic.Twice, "desk", "depot", 0, 19), false},
+		{"a packet came twice where nobody was restarted", finding(traffic.Twice, "depot", "desk", 0, 12), false},
+		{"a packet came twice at one that died", finding(traffic.Twice, "desk", "web", 0, 12), false},
 		{"its bytes were wrong", finding(traffic.WrongBytes, "desk", "web", 0, 11), false},
 	} {
 		c.findings = []traffic.Finding{x.f}

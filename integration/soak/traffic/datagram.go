@@ -169,9 +169,20 @@ func (s *datagramSocket) receive() {
 			continue
 		}
 		if err := s.take(b[:n]); err != nil {
-			s.flow.find(WrongBytes, s.began, err)
+			s.flow.find(wrongOf(err), s.began, err)
 		}
 	}
+}
+
+// errTwice is the root of errors about what arrived twice.
+var errTwice = errors.New("twice")
+
+// wrongOf says what is wrong about a packet.
+func wrongOf(err error) Wrong {
+	if errors.Is(err, errTwice) {
+		return Twice
+	}
+	return WrongBytes
 }
 
 // take judges what came back.
@@ -187,7 +198,7 @@ func (s *datagramSocket) take(b []byte) error {
 	}
 	switch s.returned.note(number) {
 	case isDouble:
-		return fmt.Errorf("%w: datagram %d came back twice", errWrong, number)
+		return fmt.Errorf("%w: datagram %d came back", errTwice, number)
 	case isOld:
 		return nil
 	}

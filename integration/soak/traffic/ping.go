@@ -111,7 +111,7 @@ func (s *pingSocket) receive() {
 			continue // another flow's; it judges
 		}
 		if err := s.take(e); err != nil {
-			s.flow.find(WrongBytes, s.began, err)
+			s.flow.find(wrongOf(err), s.began, err)
 		}
 	}
 }
@@ -125,7 +125,7 @@ func (s *pingSocket) take(e *icmp.Echo) error {
 	defer s.mu.Unlock()
 	at, waits := s.waiting[e.Seq]
 	if !waits {
-		return fmt.Errorf("%w: ping %d was answered twice, or never sent", errWrong, e.Seq)
+		return fmt.Errorf("%w: ping %d was answered, or it was never sent", errTwice, e.Seq)
 	}
 	delete(s.waiting, e.Seq)
 	s.flow.agent.count.Answered.Add(1)

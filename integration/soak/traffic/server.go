@@ -150,8 +150,8 @@ func (a *Agent) echo(c net.PacketConn) {
 		}
 		if w.note(number) == isDouble {
 			a.findings.add(Finding{
-				What: WrongBytes, From: name, To: a.name, Flow: Datagram, Began: began, At: time.Now(),
-				Error: "datagram " + strconv.FormatUint(number, 10) + " came twice",
+				What: Twice, From: name, To: a.name, Flow: Datagram, Began: began, At: time.Now(),
+				Error: "datagram " + strconv.FormatUint(number, 10) + " of flow " + strconv.FormatUint(flow, 16),
 			})
 		}
 		c.WriteTo(b[:n], from)

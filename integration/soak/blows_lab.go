@@ -74,6 +74,8 @@ func (t *tenant) bereave() {
 		t.agent.ground.company.depart(t.member)
 	case withProxy:
 		t.died()
+	case withTUN:
+		t.forsaken()
 	}
 }
 
@@ -93,7 +95,7 @@ func (t *tenant) again() error {
 		return t.agent.ground.startAgent(t)
 	}
 	t.peer.start()
-	t.restarted()
+	t.restored()
 	return nil
 }
 

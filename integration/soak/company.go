@@ -32,7 +32,7 @@ type member struct {
 	past    traffic.Counts // of its agents before
 	keys    uint64         // likewise
 	deaths  []time.Time    // when connections that end there lost that end
-	revived []time.Time    // when its peer was started again under connections that live on
+	gaps    []gap          // when its peer was gone under connections that live on
 }
 
 // newMember is the n-th: 10.9.0.N+2 and fd00:9::N+2.
@@ -56,11 +56,20 @@ func (m *member) died() {
 	m.deaths = append(m.deaths, time.Now())
 }
 
-// restarted notes that the peer of m has been started again, and that those who use it have not.
-func (m *member) restarted() {
+// A gap is a time without a peer, between two that serve the same host.
+type gap struct{ from, to time.Time }
+
+// forsaken notes that the peer of m is about to end, and that those who use it are not; restored that there is another.
+func (m *member) forsaken() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.revived = append(m.revived, time.Now())
+	m.gaps = append(m.gaps, gap{from: time.Now()})
+}
+
+func (m *member) restored() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.gaps[len(m.gaps)-1].to = time.Now()
 }
 
 // A company is all members. Its methods but tell are for one goroutine.
@@ -261,29 +270,38 @@ func (c *company) inexcusable() []traffic.Finding {
 	return slices.DeleteFunc(slices.Clone(c.findings), c.excuses)
 }
 
-// sentAgain is how long after a peer's restart what was sent to the one before may be sent again. That one may have
-// delivered it to the kernel, and not lived to pass on the answer (docs/protocol.md, §19).
-const sentAgain = 5 * time.Second
+const (
+	// sentAgain is how long after a peer's restart what was sent to the one before may be sent again. That one may have
+	// delivered it to the kernel, and not lived to pass on the answer (docs/protocol.md, §19).
+	sentAgain = 5 * time.Second
+
+	// young is a connection of which the kernel may not know yet that its far end holds it to be made. While there is no
+	// device it cannot ask again, and forgets it.
+	young = 2 * time.Second
+)
 
 // excuses reports whether a finding has a reason: a connection may be lost once an end of it has died.
 func (c *company) excuses(f traffic.Finding) bool {
-	within := func(begin, end time.Time) func(time.Time) bool {
-		return func(t time.Time) bool { return !t.Before(begin) && !t.After(end) }
-	}
 	for _, m := range c.members {
+		if m.name != f.From && m.name != f.To {
+			continue
+		}
 		m.mu.Lock()
-		died := slices.ContainsFunc(m.deaths, within(f.Began, f.At))
-		revived := slices.ContainsFunc(m.revived, within(f.At.Add(-sentAgain), f.At))
+		died := slices.ContainsFunc(m.deaths, func(t time.Time) bool { return !t.Before(f.Began) && !t.After(f.At) })
+		sentTwice := slices.ContainsFunc(m.gaps, func(g gap) bool { return !f.At.Before(g.to) && f.At.Sub(g.to) < sentAgain })
+		forgotten := slices.ContainsFunc(m.gaps, func(g gap) bool { return !f.Began.Before(g.from.Add(-young)) && !f.Began.After(g.to) })
 		m.mu.Unlock()
-		switch {
-		case f.What == traffic.WrongBytes:
-			return false
-		case f.What == traffic.Lost:
+		switch f.What {
+		case traffic.Twice:
+			if sentTwice && m.name == f.To {
+				return true
+			}
+		case traffic.Broken, traffic.Unending, traffic.Refused:
+			if died || forgotten {
+				return true
+			}
+		case traffic.Lost:
 			return true // one by one; how many is judged by their share
-		case f.What == traffic.Twice && m.name == f.To && revived:
-			return true
-		case f.What != traffic.Twice && (m.name == f.From || m.name == f.To) && died:
-			return true
 		}
 	}
 	return false

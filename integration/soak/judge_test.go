@@ -52,7 +52,7 @@ func TestConnectionMayDieOnlyWithItsEnd(t *testing.T) {
 	web, desk, depot := newMember("web", 0), newMember("desk", 1), newMember("depot", 2)
 	c := &company{members: []*member{web, desk, depot}}
 	begin := time.Unix(1000, 0)
-	depot.revived = []time.Time{begin.Add(10 * time.Second)}
+	depot.gaps = []gap{{begin.Add(8 * time.Second), begin.Add(10 * time.Second)}}
 	web.deaths = []time.Time{begin.Add(10 * time.Second)}
 	finding := func(what traffic.Wrong, from, to string, began, lost int) traffic.Finding {
 		return traffic.Finding{What: what, From: from, To: to, Began: begin.Add(time.Duration(began) * time.Second), At: begin.Add(time.Duration(lost) * time.Second)}
@@ -67,6 +67,8 @@ func TestConnectionMayDieOnlyWithItsEnd(t *testing.T) {
 		{"another died", finding(traffic.Broken, "desk", "depot", 0, 11), false},
 		{"it was lost before", finding(traffic.Broken, "desk", "web", 0, 9), false},
 		{"it began after", finding(traffic.Broken, "desk", "web", 11, 12), false},
+		{"it was made when its end's peer was gone", finding(traffic.Broken, "desk", "depot", 7, 11), true},
+		{"it was there before its end's peer was gone", finding(traffic.Broken, "desk", "depot", 4, 11), false},
 		{"a packet came twice after its receiver's peer was restarted", finding(traffic.Twice, "desk", "depot", 0, 12), true},
 		{"a packet came twice long after that", finding(traffic.Twice, "desk", "depot", 0, 19), false},
 		{"a packet came twice where nobody was restarted", finding(traffic.Twice, "depot", "desk", 0, 12), false},

@@ -28,7 +28,7 @@ type Finding struct {
 }
 
 func (f Finding) String() string {
-	return fmt.Sprintf("%s: %s from %s to %s, %.1f s old: %s", f.What, f.Flow, f.From, f.To, f.At.Sub(f.Began).Seconds(), f.Error)
+	return fmt.Sprintf("%s: %s: %s from %s to %s, %.1f s old: %s", f.What, f.At.UTC().Format("15:04:05.0"), f.Flow, f.From, f.To, f.At.Sub(f.Began).Seconds(), f.Error)
 }
 
 // maxFindings bounds what is kept: who has a thousand need not know of more.

@@ -73,19 +73,28 @@ func (t *tenant) bereave() {
 	case withStack:
 		t.agent.ground.company.depart(t.member)
 	case withProxy:
-		t.died()
+		t.dying()
 	case withTUN:
 		t.forsaken()
+	}
+}
+
+// buried is called when it has ended.
+func (t *tenant) buried() {
+	if t.kind != withTUN {
+		t.dead()
 	}
 }
 
 func (t *tenant) kill() {
 	t.bereave()
 	t.overlay().kill()
+	t.buried()
 }
 
 func (t *tenant) endPeer() error {
 	t.bereave()
+	defer t.buried()
 	return t.overlay().end()
 }
 
@@ -95,7 +104,9 @@ func (t *tenant) again() error {
 		return t.agent.ground.startAgent(t)
 	}
 	t.peer.start()
-	t.restored()
+	if t.kind == withTUN {
+		t.restored()
+	}
 	return nil
 }
 

@@ -31,8 +31,8 @@ type member struct {
 	last    traffic.Report // of its agent, which may be gone
 	past    traffic.Counts // of its agents before
 	keys    uint64         // likewise
-	deaths  []time.Time    // when connections that end there lost that end
-	gaps    []gap          // when its peer was gone under connections that live on
+	deaths  []span         // while what connections end in there was ending
+	gaps    []span         // while its peer was gone under connections that live on
 }
 
 // newMember is the n-th: 10.9.0.N+2 and fd00:9::N+2.
@@ -49,27 +49,41 @@ func (m *member) agent() *traffic.Controller {
 	return m.control
 }
 
-// died notes that connections to and from m have lost an end.
-func (m *member) died() {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.deaths = append(m.deaths, time.Now())
+// A span begins and ends, or has not ended yet.
+type span struct{ from, to time.Time }
+
+func begin(spans []span) []span { return append(spans, span{from: time.Now()}) }
+func end(spans []span)          { spans[len(spans)-1].to = time.Now() }
+
+// meets reports whether some of it was between two times.
+func (s span) meets(from, to time.Time) bool {
+	return !to.Before(s.from) && (s.to.IsZero() || !from.After(s.to))
 }
 
-// A gap is a time without a peer, between two that serve the same host.
-type gap struct{ from, to time.Time }
+// dying notes that what connections from and to m end in is about to end; dead that it has.
+func (m *member) dying() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.deaths = begin(m.deaths)
+}
+
+func (m *member) dead() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	end(m.deaths)
+}
 
 // forsaken notes that the peer of m is about to end, and that those who use it are not; restored that there is another.
 func (m *member) forsaken() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.gaps = append(m.gaps, gap{from: time.Now()})
+	m.gaps = begin(m.gaps)
 }
 
 func (m *member) restored() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.gaps[len(m.gaps)-1].to = time.Now()
+	end(m.gaps)
 }
 
 // A company is all members. Its methods but tell are for one goroutine.
@@ -101,10 +115,10 @@ func (c *company) arrive(m *member, control *traffic.Controller) error {
 	return nil
 }
 
-// depart is called before the agent of m ends, however that happens.
+// depart is called before the agent of m ends, however that happens; its caller says when m is dead.
 func (c *company) depart(m *member) {
 	c.ask(m)
-	m.died()
+	m.dying()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.control.Close()
@@ -287,9 +301,9 @@ func (c *company) excuses(f traffic.Finding) bool {
 			continue
 		}
 		m.mu.Lock()
-		died := slices.ContainsFunc(m.deaths, func(t time.Time) bool { return !t.Before(f.Began) && !t.After(f.At) })
-		sentTwice := slices.ContainsFunc(m.gaps, func(g gap) bool { return !f.At.Before(g.to) && f.At.Sub(g.to) < sentAgain })
-		forgotten := slices.ContainsFunc(m.gaps, func(g gap) bool { return !f.Began.Before(g.from.Add(-young)) && !f.Began.After(g.to) })
+		died := slices.ContainsFunc(m.deaths, func(s span) bool { return s.meets(f.Began, f.At) })
+		sentTwice := slices.ContainsFunc(m.gaps, func(s span) bool { return !f.At.Before(s.to) && f.At.Sub(s.to) < sentAgain })
+		forgotten := slices.ContainsFunc(m.gaps, func(s span) bool { return s.meets(f.Began, f.Began.Add(young)) })
 		m.mu.Unlock()
 		switch f.What {
 		case traffic.Twice:

@@ -174,6 +174,7 @@ func (l *loopback) stop(d *lodger) error {
 		d.front = nil
 	}
 	err := d.peer.Close()
+	d.dead()
 	d.peer = nil
 	agent := d.agent
 	l.leaving.Go(func() { agent.PartAll(traffic.None{}, nil) })

@@ -51,11 +51,11 @@ func TestLeakIsNoticed(t *testing.T) {
 func TestConnectionMayDieOnlyWithItsEnd(t *testing.T) {
 	web, desk, depot := newMember("web", 0), newMember("desk", 1), newMember("depot", 2)
 	c := &company{members: []*member{web, desk, depot}}
-	begin := time.Unix(1000, 0)
-	depot.gaps = []gap{{begin.Add(8 * time.Second), begin.Add(10 * time.Second)}}
-	web.deaths = []time.Time{begin.Add(10 * time.Second)}
+	start := time.Unix(1000, 0)
+	depot.gaps = []span{{start.Add(8 * time.Second), start.Add(10 * time.Second)}}
+	web.deaths = []span{{start.Add(9900 * time.Millisecond), start.Add(10 * time.Second)}}
 	finding := func(what traffic.Wrong, from, to string, began, lost int) traffic.Finding {
-		return traffic.Finding{What: what, From: from, To: to, Began: begin.Add(time.Duration(began) * time.Second), At: begin.Add(time.Duration(lost) * time.Second)}
+		return traffic.Finding{What: what, From: from, To: to, Began: start.Add(time.Duration(began) * time.Second), At: start.Add(time.Duration(lost) * time.Second)}
 	}
 	for _, x := range []struct {
 		name   string
@@ -73,6 +73,7 @@ func TestConnectionMayDieOnlyWithItsEnd(t *testing.T) {
 		{"a packet came twice long after that", finding(traffic.Twice, "desk", "depot", 0, 19), false},
 		{"a packet came twice where nobody was restarted", finding(traffic.Twice, "depot", "desk", 0, 12), false},
 		{"a packet came twice at one that died", finding(traffic.Twice, "desk", "web", 0, 12), false},
+		{"it began while its far end was dying", finding(traffic.Broken, "desk", "web", 10, 10), true},
 		{"its bytes were wrong", finding(traffic.WrongBytes, "desk", "web", 0, 11), false},
 	} {
 		c.findings = []traffic.Finding{x.f}

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"strings"
 
 	"github.com/adit-overlay/adit/integration/internal/stage"
@@ -60,19 +59,16 @@ func onLab(o *options, play func(*ground) error) error {
 // build builds what the lab runs into dir, which everybody may read then.
 func build(dir string) error {
 	const here = "github.com/adit-overlay/adit/integration/soak"
-	source, err := exec.Command("go", "list", "-f", "{{.Dir}}", here).Output()
+	ctx := context.Background()
+	source, err := stage.GoTool(ctx, "", "list", "-f", "{{.Dir}}", here)
 	if err != nil {
-		return fmt.Errorf("go list %s: %w", here, err)
+		return err
 	}
 	if err := os.Chmod(dir, 0o755); err != nil {
 		return err
 	}
-	cmd := exec.Command("go", "build", "-o", dir+"/", "../../cmd/adit", "./internal/member")
-	cmd.Dir = strings.TrimSpace(string(source))
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("%v: %w\n%s", cmd, err, out)
-	}
-	return nil
+	_, err = stage.GoTool(ctx, source, "build", "-o", dir+"/", "../../cmd/adit", "./internal/member")
+	return err
 }
 
 // labGround is the ground.

@@ -98,11 +98,13 @@ func (s *soak) run(ctx context.Context) (*report, error) {
 	}
 	s.company.end()
 	s.company.tell()
+	s.progress("all traffic has ended")
 	stop()
 	sampler.Wait()
 	s.wrong = append(s.wrong, s.company.problems...)
 	s.wrong = append(s.wrong, s.died()...)
 	wrong, idle := s.end()
+	s.progress("all processes have ended")
 	s.wrong = append(s.wrong, wrong...)
 	return s.report(time.Since(begin), idle), nil
 }

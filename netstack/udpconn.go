@@ -37,6 +37,9 @@ var (
 // newUDPConn takes over a bound or connected endpoint. protocol is what it was made with.
 func newUDPConn(s *Stack, wq *waiter.Queue, ep tcpip.Endpoint, protocol tcpip.NetworkProtocolNumber) *udpConn {
 	c := &udpConn{s: s, ep: ep, wq: wq, closed: make(chan struct{})}
+	// gVisor gives a datagram that may not be fragmented no identification, and then fragments it when it is too long: the
+	// fragments of all would be taken for those of one (RFC 6864, section 4.3).
+	ep.SetSockOptInt(tcpip.MTUDiscoverOption, int(tcpip.PMTUDiscoveryDont))
 	if a, err := ep.GetLocalAddress(); err == nil {
 		c.local = net.UDPAddrFromAddrPort(addrPortOf(a, protocol))
 	}

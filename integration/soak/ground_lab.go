@@ -196,7 +196,7 @@ func (l *labGround) tenant(name string) *tenant {
 
 func (l *labGround) relayFile() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "private_key_file: own.key\nlisten: \":%s\"\nrekey_after: %v\nmembers:\n", relayPort, rekeyAfter)
+	fmt.Fprintf(&b, "private_key_file: own.key\ncontrol: own.sock\nlisten: \":%s\"\nrekey_after: %v\nmembers:\n", relayPort, rekeyAfter)
 	for _, t := range l.tenants {
 		fmt.Fprintf(&b, "  - {name: %s, public_key: %q, allowed_ips: %s}\n", t.name, t.key.Public(), t.owns())
 	}

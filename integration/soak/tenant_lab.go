@@ -49,7 +49,7 @@ func (t *tenant) entry(endpoint string) string {
 
 // prepare makes the programs of a tenant, of whose file lines are a part.
 func (l *labGround) prepare(t *tenant, lines ...string) {
-	file := fmt.Sprintf("name: %s\nprivate_key_file: own.key\naddresses: [%v/24, \"%v/64\"]\nrekey_after: %v\nrelays: [{public_key: %q, endpoint: %q}]\n%s\n",
+	file := fmt.Sprintf("name: %s\nprivate_key_file: own.key\ncontrol: own.sock\naddresses: [%v/24, \"%v/64\"]\nrekey_after: %v\nrelays: [{public_key: %q, endpoint: %q}]\n%s\n",
 		t.name, t.addrs[0], t.addrs[1], rekeyAfter, l.relayKey.Public(), relayAt, strings.Join(lines, "\n"))
 	t.control = filepath.Join(l.TempDir(lab.Nobody), "control")
 	agent := []string{"member", "-control", t.control, "-name", t.name}

@@ -17,6 +17,7 @@ type Memory struct {
 	tap atomic.Pointer[Tap]
 
 	mu       sync.Mutex // guards all below, and the nodes
+	observer Observer
 	nodes    map[netip.AddrPort]*Node
 	standard Link // between addresses that have no entry in links
 	links    map[direction]*link
@@ -52,8 +53,8 @@ type MemoryStats struct {
 	Delivered uint64 // copies of a doubled datagram count as well
 
 	Tapped  uint64 // dropped by the tap
-	Down    uint64 // dropped, the link was down
-	Lost    uint64 // dropped by Link.Loss
+	Down    uint64 // dropped, the link was down, or one of the nodes unplugged
+	Lost    uint64 // dropped by Link.Loss or Link.Burst
 	TooLong uint64 // dropped, longer than Link.MTU
 	Nobody  uint64 // dropped, no node at the address when they arrived
 	Crowded uint64 // dropped, too much was on its way already
@@ -163,29 +164,32 @@ func (m *Memory) carry(from, to netip.AddrPort, d []byte) {
 	m.stats.Sent++
 	link := m.link(from, to)
 	l := link.now(m.standard)
-	switch {
-	case link.cut || l.Down:
-		m.stats.Down++
+	p := Passage{From: from, To: to, Datagram: d, Sent: time.Now()}
+	burst := link.bursts(l.Burst)
+	switch n := m.nodes[from]; {
+	case link.cut || l.Down || n != nil && n.unplugged:
+		m.end(p, FateDown)
 		return
 	case l.MTU > 0 && len(d) > l.MTU:
-		m.stats.TooLong++
+		m.end(p, FateTooLong)
 		return
-	case link.happens(l.Loss):
-		m.stats.Lost++
+	case burst || link.happens(l.Loss):
+		m.end(p, FateLost)
 		return
 	}
-	m.dispatch(link, l, from, to, d)
+	m.dispatch(link, l, p)
 	if link.happens(l.Duplicate) {
 		m.stats.Duplicated++
-		m.dispatch(link, l, from, to, d)
+		p.Copy = true
+		m.dispatch(link, l, p)
 	}
 }
 
 // dispatch sends one copy on its way, which may be no way at all. Needs mu.
-func (m *Memory) dispatch(link *link, l Link, from, to netip.AddrPort, d []byte) {
-	if len(d) > 0 && link.happens(l.Corrupt) {
+func (m *Memory) dispatch(link *link, l Link, p Passage) {
+	if len(p.Datagram) > 0 && link.happens(l.Corrupt) {
 		m.stats.Corrupted++
-		d = link.corrupt(d)
+		p.Datagram, p.Corrupt = link.corrupt(p.Datagram), true
 	}
 	delay := link.delay(l)
 	if link.happens(l.Reorder) {
@@ -193,26 +197,30 @@ func (m *Memory) dispatch(link *link, l Link, from, to netip.AddrPort, d []byte)
 		delay += l.reorderDelay()
 	}
 	if delay <= 0 {
-		m.deliver(from, to, d)
+		m.deliver(p)
 		return
 	}
-	if m.flight.bytes+len(d)+itemCost > maxFlight {
-		m.stats.Crowded++
+	if m.flight.bytes+len(p.Datagram)+itemCost > maxFlight {
+		m.end(p, FateCrowded)
 		return
 	}
-	m.flight.add(parcel{at: time.Now().Add(delay), from: from, to: to, datagram: append([]byte(nil), d...)})
+	p.Datagram = append([]byte(nil), p.Datagram...)
+	m.flight.add(parcel{Passage: p, at: p.Sent.Add(delay)})
 	m.schedule()
 }
 
-// deliver hands d to whoever is at to by now. Needs mu.
-func (m *Memory) deliver(from, to netip.AddrPort, d []byte) {
-	n := m.nodes[to]
-	if n == nil {
-		m.stats.Nobody++
-		return
-	}
-	if n.put(from, d) {
-		m.stats.Delivered++
+// deliver hands a datagram to whoever is at its address by now. Needs mu.
+func (m *Memory) deliver(p Passage) {
+	n := m.nodes[p.To]
+	switch {
+	case n == nil:
+		m.end(p, FateNobody)
+	case n.unplugged:
+		m.end(p, FateDown)
+	case n.put(p.From, p.Datagram):
+		m.end(p, FateDelivered)
+	default:
+		m.end(p, FateUnread)
 	}
 }
 
@@ -232,10 +240,9 @@ type flight struct {
 }
 
 type parcel struct {
-	at       time.Time
-	seq      uint64 // orders what is due at the same time
-	from, to netip.AddrPort
-	datagram []byte
+	Passage
+	at  time.Time
+	seq uint64 // orders what is due at the same time
 }
 
 type parcels []parcel
@@ -260,7 +267,7 @@ func (p *parcels) Pop() any {
 func (f *flight) add(p parcel) {
 	p.seq = f.seq
 	f.seq++
-	f.bytes += len(p.datagram) + itemCost
+	f.bytes += len(p.Datagram) + itemCost
 	heap.Push(&f.parcels, p)
 }
 
@@ -270,7 +277,7 @@ func (f *flight) next(now time.Time) (parcel, bool) {
 		return parcel{}, false
 	}
 	p := heap.Pop(&f.parcels).(parcel)
-	f.bytes -= len(p.datagram) + itemCost
+	f.bytes -= len(p.Datagram) + itemCost
 	return p, true
 }
 
@@ -309,7 +316,7 @@ func (m *Memory) land() {
 		f.timer = nil // it is the one that called, or the one that calls next
 	}
 	for p, ok := f.next(now); ok; p, ok = f.next(now) {
-		m.deliver(p.from, p.to, p.datagram)
+		m.deliver(p.Passage)
 	}
 	m.schedule()
 	f.calls--

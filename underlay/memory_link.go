@@ -12,6 +12,7 @@ import (
 // are probabilities from 0 to 1. The zero value delivers all, at once and in order.
 type Link struct {
 	Loss      float64
+	Burst     Burst // more loss, in rows
 	Duplicate float64
 	Corrupt   float64 // one bit of the datagram is turned over
 	Reorder   float64 // the datagram is late by ReorderDelay, and those behind it pass
@@ -23,6 +24,13 @@ type Link struct {
 
 	MTU  int  // longer datagrams are dropped; 0: no limit
 	Down bool // all datagrams are dropped
+}
+
+// Burst is loss that comes in rows, after Gilbert and Elliott: a link is good or bad, and each datagram may find it
+// changed. All is lost while it is bad. The zero value is a link that stays good.
+type Burst struct {
+	Begin float64 // the probability, at each datagram, that a good link turns bad
+	End   float64 // and that a bad one turns good; the rows are 1/End long on average
 }
 
 func (l Link) reorderDelay() time.Duration {
@@ -39,6 +47,7 @@ type direction struct{ from, to netip.AddrPort }
 type link struct {
 	own  *Link // nil: the network's standard
 	cut  bool
+	bad  bool // in a burst of loss
 	rand *rand.Rand
 }
 
@@ -74,6 +83,19 @@ func (l *link) now(standard Link) Link {
 // happens throws the dice.
 func (l *link) happens(probability float64) bool {
 	return probability > 0 && l.rand.Float64() < probability
+}
+
+// bursts takes the link one datagram on, and reports whether it is bad.
+func (l *link) bursts(b Burst) bool {
+	switch {
+	case b == Burst{}:
+		l.bad = false
+	case l.bad:
+		l.bad = !l.happens(b.End)
+	default:
+		l.bad = l.happens(b.Begin)
+	}
+	return l.bad
 }
 
 func (l *link) delay(now Link) time.Duration {

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"time"
 )
 
 // Node is a carrier on a Memory.
@@ -14,10 +15,11 @@ type Node struct {
 	count counters
 
 	// All below is guarded by net.mu, but lent: only the receiving goroutine touches it.
-	addr    netip.AddrPort
-	closed  bool
-	held    int       // bytes of arriving and reading not handed out yet, with itemCost
-	arrived sync.Cond // arriving is not empty, or closed
+	addr      netip.AddrPort
+	closed    bool
+	unplugged bool
+	held      int       // bytes of arriving and reading not handed out yet, with itemCost
+	arrived   sync.Cond // arriving is not empty, or closed
 
 	// Datagrams are put into arriving; when reading has been handed out they change places. What was
 	// handed out so stays as it is until the next Receive.
@@ -169,7 +171,7 @@ func (n *Node) sendTapped(ms []Message, tap Tap) error {
 		defer n.net.mu.Unlock()
 		if d == nil {
 			n.net.stats.Sent++
-			n.net.stats.Tapped++
+			n.net.end(Passage{From: from, To: to, Sent: time.Now()}, FateTapped)
 			return
 		}
 		n.net.carry(from, to, d)
@@ -230,6 +232,19 @@ func (n *Node) Rebind(addr netip.AddrPort) error {
 	n.addr = addr
 	m.nodes[addr] = n
 	return nil
+}
+
+// Unplug takes the node's cable out, as for a host that sleeps: what it sends is dropped, and what arrives for it. It
+// is not told.
+func (n *Node) Unplug() { n.setUnplugged(true) }
+
+// Plug undoes Unplug.
+func (n *Node) Plug() { n.setUnplugged(false) }
+
+func (n *Node) setUnplugged(unplugged bool) {
+	n.net.mu.Lock()
+	defer n.net.mu.Unlock()
+	n.unplugged = unplugged
 }
 
 // Close implements Carrier. What was not received is gone.

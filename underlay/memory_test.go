@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -160,6 +161,23 @@ func TestMemoryChance(t *testing.T) {
 			about(t, "lost", s.Lost, 0.1)
 			if len(got) != total-int(s.Lost) || !slices.IsSorted(got) {
 				t.Error("what was not lost did not arrive in order")
+			}
+		}},
+		{"bursts", Link{Burst: Burst{Begin: 0.05, End: 0.25}}, func(t *testing.T, got []string, s MemoryStats) {
+			about(t, "lost", s.Lost, 0.05/(0.05+0.25))
+			rows := 0
+			for i, lost := 0, false; i < total; i++ {
+				_, there := slices.BinarySearch(got, sent[i])
+				if !there && !lost {
+					rows++
+				}
+				lost = !there
+			}
+			if rows == 0 {
+				t.Fatal("no row was lost")
+			}
+			if long := float64(s.Lost) / float64(rows); long < 3 || long > 5.5 {
+				t.Errorf("the rows of losses are %.1f long on average, want about 4", long)
 			}
 		}},
 		{"all lost", Link{Loss: 1}, func(t *testing.T, got []string, s MemoryStats) {
@@ -458,6 +476,87 @@ func TestMemoryCloseDuringDelivery(t *testing.T) {
 			t.Fatal("a delivery goes on after Close")
 		}
 	}
+}
+
+// A host that sleeps sends nothing and hears nothing, from whomever, and what was on its way to it is gone.
+func TestMemoryUnplug(t *testing.T) {
+	inMemory(t, MemoryConfig{Link: Link{Delay: time.Second}}, func(m *memoryTest) {
+		m.send(1)
+		m.b.Unplug()
+		m.advance(time.Second)
+		m.send(2)
+		if err := m.b.Send([]Message{{Buf: []byte("x"), Seg: 1, Addr: addrA}}); err != nil {
+			t.Fatal(err)
+		}
+		m.advance(time.Second)
+		m.want()
+		if n := len(arrived(m.a)); n != 0 {
+			t.Errorf("%d arrived from a node without a cable", n)
+		}
+		if n := m.net.Stats().Down; n != 3 {
+			t.Errorf("%d were dropped, want 3", n)
+		}
+		m.b.Plug()
+		m.send(3)
+		m.advance(time.Second)
+		m.want(3)
+	})
+}
+
+func TestMemoryObserverSeesEveryFate(t *testing.T) {
+	inMemory(t, MemoryConfig{Queue: 3 * (5 + itemCost)}, func(m *memoryTest) {
+		var seen []string
+		begin := time.Now()
+		m.net.SetObserver(func(p Passage, f Fate) {
+			line := fmt.Sprintf("%v %q %v", p.Sent.Sub(begin), p.Datagram, f)
+			if took := time.Since(p.Sent); took > 0 {
+				line += fmt.Sprint(" after ", took)
+			}
+			for flag, name := range map[string]bool{" copy": p.Copy, " corrupt": p.Corrupt} {
+				if name {
+					line += flag
+				}
+			}
+			seen = append(seen, line)
+		})
+		link := func(l Link) { m.net.SetLink(addrA, addrB, l) }
+		m.send(1)
+		link(Link{Delay: time.Second})
+		m.send(2)
+		link(Link{Loss: 1})
+		m.send(3)
+		link(Link{Burst: Burst{Begin: 1}})
+		m.send(4)
+		link(Link{MTU: 4})
+		m.send(5)
+		link(Link{Down: true})
+		m.send(6)
+		m.advance(time.Second)
+		synctest.Wait()
+		m.net.SetTap(func(netip.AddrPort, netip.AddrPort, []byte) []byte { return nil })
+		m.send(7)
+		m.net.SetTap(nil)
+		link(Link{Duplicate: 1})
+		m.send(8) // the copy does not fit the queue
+		m.b.Rebind(addrC)
+		link(Link{})
+		m.send(9)
+		want := []string{
+			`0s "00001" delivered`,
+			`0s "00003" lost`,
+			`0s "00004" lost`,
+			`0s "00005" too long`,
+			`0s "00006" down`,
+			`0s "00002" delivered after 1s`,
+			`1s "" tapped`,
+			`1s "00008" delivered`,
+			`1s "00008" unread copy`,
+			`1s "00009" nobody there`,
+		}
+		if !slices.Equal(seen, want) {
+			t.Errorf("observed\n%v\nwant\n%v", strings.Join(seen, "\n"), strings.Join(want, "\n"))
+		}
+	})
 }
 
 func TestMemoryAddresses(t *testing.T) {

@@ -455,3 +455,37 @@ func TestEndpointNameIsLookedUpAgain(t *testing.T) {
 		t.Fatal("b was not found at its new address in 30 s")
 	})
 }
+
+// A handshake of theirs that came to nothing, because our answer was lost, does not keep us from one of our own.
+func TestUnconfirmedSessionHoldsUpNoHandshake(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, l *lab) {
+		a, b := l.pair()
+		l.net.SetLink(b.addr, a.addr, underlay.Link{Down: true})
+		for range 8 {
+			a.send(b, "is anybody there?")
+			advance(time.Second)
+		}
+		if b.remote(a).keys.next == nil {
+			t.Fatal("a did not begin anew")
+		}
+		// a restarts, and does not know where b is. Notices, which would prompt b, are lost.
+		a.stop()
+		l.net.SetLink(b.addr, a.addr, underlay.Link{})
+		l.net.SetTap(func(_, _ netip.AddrPort, d []byte) []byte {
+			if wire.KindOf(d) == wire.KindNotice {
+				return nil
+			}
+			return d
+		})
+		a.start()
+		a.knows(b, "")
+		began := time.Now()
+		for len(a.dev.take()) == 0 {
+			b.send(a, "hello")
+			advance(50 * time.Millisecond)
+			if time.Since(began) > deadAfter+time.Second {
+				t.Fatalf("no traffic after %v", time.Since(began))
+			}
+		}
+	})
+}

@@ -165,7 +165,7 @@ func (r *Remote) advanceLiveness(now time.Time) {
 	}
 	if n := l.unanswered.Load(); n != 0 {
 		silence := now.Sub(l.time(n))
-		if silence >= deadAfter && r.wanted(now) && r.keys.next == nil {
+		if silence >= deadAfter && r.wanted(now) {
 			r.startHandshake(now)
 		}
 		if silence >= probeAfter && !now.Before(l.nextProbe) {

@@ -56,12 +56,6 @@ func (r *Remote) startHandshake(now time.Time) {
 		return
 	}
 	r.hs.active, r.hs.since, r.hs.tries, r.hs.due = true, now, 0, now
-	// A session we have answered a moment ago and that waits to be confirmed goes first.
-	if r.keys.next != nil {
-		if t := r.keys.next.established.Add(wire.Precedence); t.After(now) {
-			r.hs.due = t
-		}
-	}
 }
 
 // cancelInitiation ends the attempt. A response that still comes finds nothing.
@@ -79,6 +73,14 @@ func (r *Remote) advanceHandshake(now time.Time) {
 	h := &r.hs
 	if !h.active || now.Before(h.due) {
 		return
+	}
+	// A session we have answered a moment ago, and that waits to be confirmed, goes first, whatever made ours due: of
+	// two handshakes that cross, each end would take another for the newer (§17).
+	if r.keys.next != nil {
+		if t := r.keys.next.established.Add(wire.Precedence); t.After(now) {
+			h.due = t
+			return
+		}
 	}
 	if now.Sub(h.since) >= giveUp && !r.keepUp() {
 		r.cancelInitiation()

@@ -489,3 +489,47 @@ func TestUnconfirmedSessionHoldsUpNoHandshake(t *testing.T) {
 		}
 	})
 }
+
+// An answer that is late, and a notice meanwhile, make two handshakes that cross: each end would take another of the
+// two sessions for the newer. So whoever has answered waits before it begins.
+func TestNoticeStartsNoHandshakeAcrossOneJustAnswered(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, l *lab) {
+		greater, smaller := l.pair()
+		if greater.key.Public().Compare(smaller.key.Public()) < 0 {
+			greater, smaller = smaller, greater
+		}
+		l.net.SetDefault(underlay.Link{Delay: 20 * time.Millisecond})
+		var late []byte
+		crossed := false
+		l.net.SetTap(func(from, _ netip.AddrPort, d []byte) []byte {
+			switch {
+			case wire.KindOf(d) != wire.KindResponse:
+			case from == smaller.addr && late == nil:
+				late = d
+				return nil
+			case from == greater.addr: // before the session it answers for is confirmed
+				l.net.Inject(smaller.addr, greater.addr, late)
+				crossed = true
+			}
+			return d
+		})
+		// The greater restarts, and finds no answer for longer than it insists on its own initiation.
+		greater.stop()
+		l.net.SetLink(greater.addr, smaller.addr, underlay.Link{Down: true})
+		greater.start()
+		greater.knows(smaller, at(smaller))
+		advance(wire.Precedence + time.Second/2)
+		l.net.SetLink(greater.addr, smaller.addr, underlay.Link{Delay: 20 * time.Millisecond})
+		for late == nil {
+			advance(10 * time.Millisecond)
+		}
+		smaller.send(greater, "by the old session") // earns a notice
+		advance(500 * time.Millisecond)
+		if !crossed {
+			l.net.Inject(smaller.addr, greater.addr, late)
+		}
+		advance(time.Second)
+		wantsOneSession(greater, smaller)
+		greater.wants("by the old session")
+	})
+}

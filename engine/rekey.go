@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"slices"
 	"time"
 
 	"github.com/adit-overlay/adit/wire"
@@ -13,7 +14,25 @@ type keyring struct {
 
 	next      *session // answered by us, not yet confirmed
 	nextUntil time.Time
+
+	former []former // sessions that are over for us, oldest first
 }
+
+// A former session is over for us, and the other end may not know it yet. Its index is kept, and nothing else, for
+// what still comes by it earns no notice: a notice says that we have restarted, and the other end would
+// send again what we have had (§10, §19).
+type former struct {
+	index wire.Index
+	until time.Time
+}
+
+const (
+	maxFormer = 8 // of a remote; each cost a handshake
+
+	// outlived is how much longer the other end may seal by a session than we open it: it took it for made
+	// when the response came, and what it sent last is under way.
+	outlived = 10 * time.Second
+)
 
 // unconfirmedFor is how long a responder waits for the first packet of a session.
 const unconfirmedFor = 30 * time.Second
@@ -100,7 +119,24 @@ func (r *Remote) retire(s *session) {
 	s.retired.Store(true)
 	s.sealer.Retire()
 	s.opener.Retire()
-	r.engine.indexes.release(s.local)
+	if !s.heard.Load() { // nothing arrived by it that could arrive twice
+		r.engine.indexes.release(s.local)
+		return
+	}
+	r.engine.indexes.bury(s)
+	k := &r.keys
+	k.former = append(k.former, former{index: s.local, until: s.established.Add(r.engine.rejectAfter() + outlived)})
+	if len(k.former) > maxFormer {
+		r.releaseFormer(1)
+	}
+}
+
+// releaseFormer forgets the first n of the former sessions.
+func (r *Remote) releaseFormer(n int) {
+	for _, f := range r.keys.former[:n] {
+		r.engine.indexes.release(f.index)
+	}
+	r.keys.former = slices.Delete(r.keys.former, 0, n)
 }
 
 // dropSessions forgets all keys. It is called with mu held.
@@ -108,6 +144,7 @@ func (r *Remote) dropSessions() {
 	r.retire(r.current.Swap(nil))
 	r.retire(r.keys.previous)
 	r.retire(r.keys.next)
+	r.releaseFormer(len(r.keys.former))
 	r.keys = keyring{}
 }
 
@@ -123,6 +160,9 @@ func (r *Remote) advanceKeys(now time.Time) {
 		if r.path.Load() == nil && r.wanted(now) {
 			r.startHandshake(now)
 		}
+	}
+	for len(r.keys.former) > 0 && !now.Before(r.keys.former[0].until) {
+		r.releaseFormer(1)
 	}
 	s := r.current.Load()
 	if s == nil {
@@ -150,6 +190,9 @@ func (r *Remote) keysDeadline() time.Time {
 	}
 	if r.keys.next != nil {
 		due = earliest(due, r.keys.nextUntil)
+	}
+	if len(r.keys.former) > 0 {
+		due = earliest(due, r.keys.former[0].until)
 	}
 	if s := r.current.Load(); s != nil {
 		due = earliest(due, s.established.Add(r.engine.rejectAfter()))

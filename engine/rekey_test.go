@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -360,6 +361,54 @@ func TestCloseReturnsWhateverIsUnderWay(t *testing.T) {
 		}
 		if err := a.dev.Read(new(packet.Batch)); !errors.Is(err, net.ErrClosed) {
 			t.Errorf("the device is still open: %v", err)
+		}
+	})
+}
+
+// A session that nothing comes back by ends at one end a moment before it does at the other. What is sent in that
+// moment must not pass for sent to somebody who has restarted: what came before it would be sent again, and arrive twice.
+func TestNothingArrivesTwiceWhenASessionEnds(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, l *lab) {
+		l.net.SetDefault(underlay.Link{Delay: 300 * time.Millisecond}) // by so much its ages differ
+		a, b := l.plan("a"), l.plan("b")
+		a.rekey, b.rekey = 10*time.Second, 10*time.Second
+		a.start()
+		b.start()
+		a.knows(b, at(b))
+		b.knows(a, "")
+		advance(2 * time.Second)
+		wantsOneSession(a, b)
+		l.net.SetDefault(underlay.Link{Delay: 20 * time.Millisecond})
+		var deaf atomic.Bool
+		deaf.Store(true)
+		l.net.SetTap(func(from, _ netip.AddrPort, d []byte) []byte {
+			if deaf.Load() && from == b.addr && wire.KindOf(d) != wire.KindNotice {
+				return nil
+			}
+			return d
+		})
+		got := map[string]int{}
+		for i := range 1000 {
+			a.send(b, fmt.Sprint(i))
+			advance(20 * time.Millisecond)
+			if b.sessionWith(a) == nil {
+				deaf.Store(false)
+			}
+			for _, s := range b.dev.texts() {
+				if got[s]++; got[s] > 1 {
+					t.Fatalf("packet %s arrived twice", s)
+				}
+			}
+		}
+		if deaf.Load() || len(got) < 900 {
+			t.Errorf("%d packets arrived; the session ended: %v", len(got), !deaf.Load())
+		}
+		wantsOneSession(a, b)
+		advance(30 * time.Second)
+		for _, n := range []*node{a, b} { // current, previous, and what is left of the first
+			if held := len(n.engine.indexes.sessions); held > 3 {
+				t.Errorf("%s still holds %d indexes", n.name, held)
+			}
 		}
 	})
 }

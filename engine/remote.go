@@ -233,6 +233,7 @@ func (r *Remote) idleSince(now time.Time) time.Duration {
 func (r *Remote) forget() {
 	r.closed = true
 	e := r.engine
+	r.releaseFormer(len(r.keys.former))
 	e.routes.remove(r, r.allow)
 	e.circuits.remove(r.paths.circuit)
 	e.mu.Lock()

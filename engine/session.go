@@ -91,6 +91,15 @@ func (x *indexes) promote(s *session) {
 	x.sessions[s.local] = s
 }
 
+// bury leaves of s, which is over, what shows that it was ours, and no keys.
+func (x *indexes) bury(s *session) {
+	over := &session{remote: s.remote, local: s.local, established: s.established}
+	over.retired.Store(true)
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.sessions[s.local] = over
+}
+
 // release frees a pending index or that of a session.
 func (x *indexes) release(i wire.Index) {
 	x.mu.Lock()

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/rand"
 	"encoding/binary"
+	"io"
 	"net"
 	"net/netip"
 	"slices"
@@ -54,6 +55,9 @@ type node struct {
 	key     wire.PrivateKey
 	absent  bool // is not started with the others
 	mtu     int  // of the device; 0: paths are not measured
+	rekey   time.Duration
+	random  io.Reader
+	direct  []*node // members whose endpoint it knows
 
 	engine *engine.Engine
 	wire   *underlay.Node
@@ -166,7 +170,7 @@ func (n *node) start() {
 	n.lab.t.Helper()
 	n.dev = newDevice()
 	e, err := engine.New(engine.Config{
-		PrivateKey: n.key, Device: n.dev, MTU: n.mtu,
+		PrivateKey: n.key, Device: n.dev, MTU: n.mtu, RekeyAfter: n.rekey, Random: n.random,
 		Addresses: []netip.Prefix{netip.PrefixFrom(n.ip, 24), netip.PrefixFrom(n.ip6, 64)},
 	})
 	if err != nil {
@@ -177,6 +181,14 @@ func (n *node) start() {
 		Name: "relay", PublicKey: n.lab.key.Public(), Endpoint: n.lab.addr.String(), Relay: true,
 	}); err != nil {
 		n.lab.t.Fatal(err)
+	}
+	for _, other := range n.direct {
+		if _, err := e.AddRemote(engine.RemoteConfig{
+			Name: other.name, PublicKey: other.key.Public(), Endpoint: other.addr.String(),
+			AllowedIPs: []netip.Prefix{netip.PrefixFrom(other.ip, 32), netip.PrefixFrom(other.ip6, 128)},
+		}); err != nil {
+			n.lab.t.Fatal(err)
+		}
 	}
 	if n.wire, err = n.lab.net.Attach(n.addr); err != nil {
 		n.lab.t.Fatal(err)
@@ -626,4 +638,16 @@ func (p *tap) saw(text string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return slices.ContainsFunc(p.seen, func(d string) bool { return strings.Contains(d, text) })
+}
+
+// A lockedReader may be read by many goroutines, as an engine's source of chance is.
+type lockedReader struct {
+	mu sync.Mutex
+	r  io.Reader
+}
+
+func (l *lockedReader) Read(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.r.Read(b)
 }

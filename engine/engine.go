@@ -73,6 +73,10 @@ type Config struct {
 	// LookupHost finds the addresses of a host on the underlay; nil means net.DefaultResolver.
 	LookupHost func(ctx context.Context, host string) ([]netip.Addr, error)
 
+	// WallClock is what orders our initiations, also over a restart (§15). It may be set back; all else goes by the
+	// monotonic clock, which cannot. nil means time.Now.
+	WallClock func() time.Time
+
 	Random io.Reader    // nil means crypto/rand
 	Logger *slog.Logger // nil means none
 }
@@ -139,6 +143,9 @@ func New(cfg Config) (*Engine, error) {
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.WallClock == nil {
+		cfg.WallClock = time.Now
 	}
 	if cfg.LookupHost == nil {
 		cfg.LookupHost = func(ctx context.Context, host string) ([]netip.Addr, error) {

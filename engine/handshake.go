@@ -22,11 +22,12 @@ type initiating struct {
 	pending *wire.Initiation // the last one sent; nil when none awaits a response
 	index   wire.Index
 
-	cookie    *wire.Cookie // what the remote gave us, and stamps it
-	timestamp time.Time    // of the last initiation; each must be later
-	prompted  time.Time    // when a notice last made us begin
-	noticed   time.Time    // when a notice last said that our session is not known
-	shown     time.Time    // when a challenge last made us show our address
+	cookie    *wire.Cookie   // what the remote gave us, and stamps it
+	timestamp wire.Timestamp // of the last initiation; each must be later
+	tried     time.Time      // when we last sent one, or would have
+	prompted  time.Time      // when a notice last made us begin
+	noticed   time.Time      // when a notice last said that our session is not known
+	shown     time.Time      // when a challenge last made us show our address
 
 	// As responder.
 	accepted wire.Timestamp // of the last initiation of theirs that we took
@@ -38,6 +39,9 @@ type initiating struct {
 const (
 	firstRetry = time.Second
 	lastRetry  = 3 * time.Second
+
+	// hurriedRetry is how long at most while packets wait, so that they flow two seconds after a remote is back.
+	hurriedRetry = 3 * time.Second / 2
 
 	// giveUp is how long a remote that nothing is kept up with is tried.
 	giveUp = 90 * time.Second
@@ -74,13 +78,9 @@ func (r *Remote) advanceHandshake(now time.Time) {
 	if !h.active || now.Before(h.due) {
 		return
 	}
-	// A session we have answered a moment ago, and that waits to be confirmed, goes first, whatever made ours due: of
-	// two handshakes that cross, each end would take another for the newer (§17).
-	if r.keys.next != nil {
-		if t := r.keys.next.established.Add(wire.Precedence); t.After(now) {
-			h.due = t
-			return
-		}
+	if t := r.yieldsUntil(); t.After(now) {
+		h.due = t
+		return
 	}
 	if now.Sub(h.since) >= giveUp && !r.keepUp() {
 		r.cancelInitiation()
@@ -89,6 +89,7 @@ func (r *Remote) advanceHandshake(now time.Time) {
 	}
 	targets := r.targets(h.tries, now)
 	h.tries++
+	h.tried = now
 	h.due = now.Add(r.engine.retryAfter(h.tries))
 	if len(targets) == 0 {
 		return
@@ -100,6 +101,28 @@ func (r *Remote) advanceHandshake(now time.Time) {
 	}
 	for _, p := range targets {
 		r.engine.send(p, msg)
+	}
+}
+
+// yieldsUntil is before when no handshake of ours is sent. A session we have answered a moment ago, and that waits to
+// be confirmed, goes first: of two handshakes that cross, each end would take another for the newer (§17, §18).
+func (r *Remote) yieldsUntil() time.Time {
+	if r.keys.next == nil {
+		return time.Time{}
+	}
+	return r.keys.next.established.Add(wire.Precedence)
+}
+
+// hurry makes the next initiation of an attempt due sooner: somebody has something to send. It is called with mu held.
+func (r *Remote) hurry(now time.Time) {
+	h := &r.hs
+	due := h.tried.Add(hurriedRetry)
+	if t := r.yieldsUntil(); t.After(due) {
+		due = t
+	}
+	if h.active && due.Before(h.due) {
+		h.due = due
+		r.wake()
 	}
 }
 
@@ -140,9 +163,9 @@ func (r *Remote) initiate(now time.Time) ([]byte, error) {
 		h.pending = nil
 		e.indexes.release(h.index)
 	}
-	ts := now
-	if !ts.After(h.timestamp) {
-		ts = h.timestamp.Add(time.Nanosecond) // the clock stood still, or went back
+	ts := e.cfg.WallClock()
+	if !wire.TimestampAt(ts).After(h.timestamp) {
+		ts = h.timestamp.Time().Add(time.Nanosecond) // the clock stood still, or was set back
 	}
 	index := e.indexes.reserve(r, e.cfg.Random)
 	i, msg, err := e.local.Initiate(e.cfg.Random, r.key, r.psk, index, ts, nil)
@@ -150,7 +173,7 @@ func (r *Remote) initiate(now time.Time) ([]byte, error) {
 		e.indexes.release(index)
 		return nil, err
 	}
-	h.pending, h.index, h.timestamp = i, index, ts
+	h.pending, h.index, h.timestamp = i, index, wire.TimestampAt(ts)
 	h.cookie.Stamp(msg, now)
 	return msg, nil
 }
@@ -202,7 +225,7 @@ func (r *Remote) receiveNotice(now time.Time) {
 	}
 	r.hs.prompted = now
 	r.startHandshake(now)
-	if now.Sub(r.hs.timestamp) >= inFlight {
+	if now.Sub(r.hs.tried) >= inFlight {
 		r.hs.due = now // what was sent to nobody need not be waited for: there is somebody now
 	}
 	r.wake()

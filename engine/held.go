@@ -91,6 +91,7 @@ func (r *Remote) hold(p *packet.Packet, spent *session, now time.Time) {
 		r.startHandshake(now)
 		r.wake()
 	}
+	r.hurry(now)
 }
 
 func copyOf(p *packet.Packet, now time.Time) heldPacket {

@@ -60,6 +60,7 @@ type node struct {
 	rekey  time.Duration
 	mtu    int // of the device; 0: paths are not measured
 	random io.Reader
+	ahead  time.Duration // of the wall clock, by how much it was set
 
 	log     *slog.Logger                            // nil: none
 	carrier func(underlay.Carrier) underlay.Carrier // what the engine is given for wire; nil: wire
@@ -110,6 +111,7 @@ func (n *node) start() {
 	n.dev = newDevice()
 	e, err := New(Config{
 		PrivateKey: n.key, Device: n.dev, MTU: n.mtu, PresharedKey: n.psk, RekeyAfter: n.rekey, Random: n.random, Logger: n.log,
+		WallClock: func() time.Time { return time.Now().Add(n.ahead) },
 		Addresses: []netip.Prefix{netip.PrefixFrom(n.ip, 24)},
 	})
 	if err != nil {

@@ -218,6 +218,15 @@ func earliest(times ...time.Time) (first time.Time) {
 	return first
 }
 
+// waitedFor is told that something waits for a session with the remote.
+func (r *Remote) waitedFor(now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.current.Load() == nil {
+		r.hurry(now)
+	}
+}
+
 // forgetLearnt is how long a remote that only a directory named is kept without use or session.
 const forgetLearnt = 10 * time.Minute
 

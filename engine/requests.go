@@ -110,6 +110,7 @@ func (q *requests) tick() {
 	q.mu.Unlock()
 	for _, req := range send {
 		req.relay.Send(req.msg)
+		req.relay.waitedFor(now)
 	}
 	for _, req := range failed {
 		req.done(nil)

@@ -15,9 +15,9 @@ import (
 
 // A trace is what happened on a network, to be read by whoever looks for the reason of a failure:
 //
-//	 12.340  a     -> relay  circuit 3f52.. | data for b/5d0a1c22 #17, 95 B    delivered after 10ms
-//	 12.350  -- b restarts
-//	 12.350  relay -> b      circuit 81aa.. | data for b/5d0a1c22 #17, 95 B    nobody there
+//	12.340  a     -> relay  circuit 3f52.. | data for b/5d0a1c22 #17, 95 B    delivered after 10ms
+//	12.350  -- b restarts
+//	12.350  relay -> b      circuit 81aa.. | data for b/5d0a1c22 #17, 95 B    nobody there
 //
 // An index is shown with its owner, the end that made it and receives by it.
 type trace struct {

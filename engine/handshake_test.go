@@ -3,8 +3,8 @@ package engine
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -74,24 +74,48 @@ func TestBothInitiateAtOnceUnderLossAndReordering(t *testing.T) {
 	}
 }
 
-func TestSessionIsUpWithinTenSecondsAtThirtyPercentLoss(t *testing.T) {
-	failed := 0
-	for seed := range uint64(100) {
-		inFakeTime(t, func(t *testing.T, l *lab) {
-			l.seed = byte(seed)
-			l.net = underlay.NewMemory(underlay.MemoryConfig{Seed: seed, Link: underlay.Link{Loss: 0.3, Delay: 20 * time.Millisecond}})
-			a, b := l.node("a"), l.node("b")
-			a.knows(b, at(b))
-			b.knows(a, "")
-			advance(10 * time.Second)
-			if a.sessionWith(b) == nil {
-				failed++
+// A session is up within ten seconds on a bad line, while somebody has something to send.
+func TestSessionIsUpWithinTenSecondsOnABadLine(t *testing.T) {
+	const limit = 10 * time.Second
+	for _, test := range []struct {
+		name string
+		link underlay.Link
+
+		// Chance may always be against us. At 30 % loss each try succeeds with 0.49, and eight go out: one of two
+		// hundred times none does.
+		late int // runs of a hundred, at most
+	}{
+		{"30 % loss", underlay.Link{Loss: 0.3}, 2},
+		{"30 % loss in rows of four", underlay.Link{Burst: underlay.Burst{Begin: 0.107, End: 0.25}}, 2},
+		{"10 % loss, and half doubled and half out of order", underlay.Link{Loss: 0.1, Duplicate: 0.5, Reorder: 0.5, ReorderDelay: 200 * time.Millisecond}, 0},
+		{"half doubled, all out of order", underlay.Link{Duplicate: 0.5, Jitter: 300 * time.Millisecond}, 0},
+		{"a tenth of all changed", underlay.Link{Corrupt: 0.1}, 0},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var took []time.Duration
+			for seed := range uint64(100) {
+				inFakeTime(t, func(t *testing.T, l *lab) {
+					l.seed = byte(seed)
+					link := test.link
+					link.Delay += 20 * time.Millisecond
+					l.net = underlay.NewMemory(underlay.MemoryConfig{Seed: seed, Link: link})
+					a, b := l.node("a"), l.node("b")
+					a.knows(b, at(b))
+					b.knows(a, "")
+					began := time.Now()
+					for a.sessionWith(b) == nil && time.Since(began) < 10*limit {
+						a.send(b, "are you there?")
+						advance(20 * time.Millisecond)
+					}
+					took = append(took, time.Since(began))
+				})
+			}
+			slices.Sort(took)
+			t.Logf("of 100 sessions, half are up after %v, 90 after %v, 99 after %v, all after %v", took[49], took[89], took[98], took[99])
+			if late := took[99-test.late]; late > limit {
+				t.Errorf("%d of 100 sessions are not up after %v", test.late+1, limit)
 			}
 		})
-	}
-	// Each try succeeds with 0.49, and about nine go out: one of four hundred times none does.
-	if failed > 2 {
-		t.Errorf("no session after 10 s in %d of 100 runs", failed)
 	}
 }
 
@@ -444,15 +468,11 @@ func TestEndpointNameIsLookedUpAgain(t *testing.T) {
 		if err := b.wire.Rebind(moved); err != nil {
 			t.Fatal(err)
 		}
-		for i := range 30 {
-			a.send(b, fmt.Sprint(i))
-			advance(time.Second)
-			if len(b.dev.texts()) > 0 {
-				t.Logf("back after %d s", i+1)
-				return
-			}
+		took := recovery(a, b, 30*time.Second)
+		t.Logf("traffic %v after b moved", took)
+		if limit := deadAfter + time.Second; took > limit { // of silence, before a doubts that b is where it was
+			t.Errorf("no traffic for %v, want at most %v", took, limit)
 		}
-		t.Fatal("b was not found at its new address in 30 s")
 	})
 }
 

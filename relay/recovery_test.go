@@ -258,3 +258,110 @@ func TestOfTwoProcessesWithOneKeyTheNewerWins(t *testing.T) {
 		}
 	})
 }
+
+// A relay that is lost, for good or for a while, costs those nothing who have a direct path.
+func TestARelayThatIsLostCostsADirectPathNoPacket(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, l *lab) {
+		a, b := l.plan("a"), l.plan("b")
+		a.direct = []*node{b}
+		l.net.SetDefault(underlay.Link{Delay: hop})
+		l.start()
+		sent, got := 0, map[string]int{}
+		exchange := func(d time.Duration) {
+			for until := time.Now().Add(d); time.Now().Before(until); advance(50 * time.Millisecond) {
+				a.send(b, fmt.Sprint("there ", sent))
+				b.send(a, fmt.Sprint("back ", sent))
+				sent++
+				for _, text := range append(a.dev.texts(), b.dev.texts()...) {
+					got[text]++
+				}
+			}
+		}
+		exchange(5 * time.Second)
+		if s := a.status(b); !s.Connected || s.Via != "" {
+			t.Fatalf("no direct path: %+v", s)
+		}
+		l.stopRelay()
+		exchange(2 * time.Minute)
+		l.startRelay()
+		exchange(time.Minute)
+		l.net.Partition(a.addr, l.addr)
+		l.net.Partition(b.addr, l.addr)
+		exchange(15 * time.Minute) // new keys, and the end of the sessions with the relay
+		advance(time.Second)
+		for _, text := range append(a.dev.texts(), b.dev.texts()...) {
+			got[text]++
+		}
+		lost, twice := 0, 0
+		for i := range sent {
+			for _, way := range []string{"there ", "back "} {
+				switch got[fmt.Sprint(way, i)] {
+				case 0:
+					lost++
+				case 1:
+				default:
+					twice++
+				}
+			}
+		}
+		t.Logf("%d of %d packets lost, %d doubled", lost, 2*sent, twice)
+		if lost > 0 || twice > 0 {
+			t.Error("want none")
+		}
+	})
+}
+
+// After an hour without the relay, or of sleep, members that know only the relay reach each other again within the five
+// seconds of a relay that restarts, whatever the moment: the one finds the relay again, and then the other by it.
+func TestMembersReachEachOtherFiveSecondsAfterAnHour(t *testing.T) {
+	const limit = 5 * time.Second
+	for _, test := range []struct {
+		name  string
+		cause func(l *lab, a, b *node, d time.Duration)
+	}{
+		{"a sleeps", func(l *lab, a, _ *node, d time.Duration) {
+			a.wire.Unplug()
+			advance(d)
+			a.wire.Plug()
+		}},
+		{"a is cut off from the relay", func(l *lab, a, _ *node, d time.Duration) {
+			l.net.Partition(a.addr, l.addr)
+			advance(d)
+			l.net.Heal(a.addr, l.addr)
+		}},
+		{"the relay is cut off", func(l *lab, _, _ *node, d time.Duration) {
+			l.wire.Unplug()
+			advance(d)
+			l.wire.Plug()
+		}},
+	} {
+		for _, speaker := range []string{"a", "b"} {
+			t.Run(test.name+", then "+speaker+" speaks", func(t *testing.T) {
+				var longest time.Duration
+				for i := range 4 {
+					inFakeTime(t, func(t *testing.T, l *lab) {
+						a, b := l.plan("a"), l.plan("b")
+						l.net.SetDefault(underlay.Link{Delay: hop})
+						l.start()
+						meet(a, b)
+						d := 12 * time.Minute // as good as an hour: no session lives so long
+						if i == 0 {
+							d = time.Hour
+						}
+						test.cause(l, a, b, d+time.Duration(i)*837*time.Millisecond)
+						first, second := a, b
+						if speaker == "b" {
+							first, second = b, a
+						}
+						longest = max(longest, talk(t, first, second, 20*time.Second))
+						wantsOneSession(a, b)
+					})
+				}
+				t.Logf("traffic after %v at the latest", longest)
+				if longest > limit {
+					t.Errorf("no traffic for %v, want at most %v", longest, limit)
+				}
+			})
+		}
+	}
+}

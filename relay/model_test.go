@@ -178,8 +178,6 @@ func (m *model) upTo(d time.Duration) time.Duration {
 	return time.Duration(m.rand.Int64N(int64(d) + 1))
 }
 
-func (m *model) member() *node { return m.nodes[m.rand.IntN(len(m.nodes))] }
-
 // pair are two different members.
 func (m *model) pair() (a, b *node) {
 	i, j := m.rand.IntN(len(m.nodes)), m.rand.IntN(len(m.nodes)-1)
@@ -200,16 +198,16 @@ func (m *model) fail(format string, args ...any) {
 
 // live is the life, from the start to the last fault.
 func (m *model) live() {
-	for range 8 + m.rand.IntN(25) {
+	for range 6 + m.rand.IntN(20) {
 		m.act()
 		switch p := m.rand.Float64(); {
 		case p < 0.4: // the next at the same instant
 		case p < 0.8:
 			time.Sleep(m.upTo(300 * time.Millisecond))
-		case p < 0.97:
+		case p < 0.98:
 			time.Sleep(m.upTo(3 * time.Second))
 		default:
-			time.Sleep(m.upTo(20 * time.Second))
+			time.Sleep(m.upTo(15 * time.Second))
 		}
 		m.collect()
 	}

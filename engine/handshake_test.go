@@ -103,8 +103,10 @@ func TestSessionIsUpWithinTenSecondsOnABadLine(t *testing.T) {
 					a.knows(b, at(b))
 					b.knows(a, "")
 					began := time.Now()
-					for a.sessionWith(b) == nil && time.Since(began) < 10*limit {
-						a.send(b, "are you there?")
+					for i := 0; a.sessionWith(b) == nil && time.Since(began) < 10*limit; i++ {
+						if i%25 == 0 {
+							a.send(b, "are you there?")
+						}
 						advance(20 * time.Millisecond)
 					}
 					took = append(took, time.Since(began))
@@ -519,17 +521,16 @@ func TestNoticeStartsNoHandshakeAcrossOneJustAnswered(t *testing.T) {
 			greater, smaller = smaller, greater
 		}
 		l.net.SetDefault(underlay.Link{Delay: 20 * time.Millisecond})
-		var late []byte
-		crossed := false
+		var late atomic.Pointer[[]byte]
+		var crossed atomic.Bool
 		l.net.SetTap(func(from, _ netip.AddrPort, d []byte) []byte {
 			switch {
 			case wire.KindOf(d) != wire.KindResponse:
-			case from == smaller.addr && late == nil:
-				late = d
+			case from == smaller.addr && late.CompareAndSwap(nil, &d):
 				return nil
 			case from == greater.addr: // before the session it answers for is confirmed
-				l.net.Inject(smaller.addr, greater.addr, late)
-				crossed = true
+				l.net.Inject(smaller.addr, greater.addr, *late.Load())
+				crossed.Store(true)
 			}
 			return d
 		})
@@ -540,13 +541,13 @@ func TestNoticeStartsNoHandshakeAcrossOneJustAnswered(t *testing.T) {
 		greater.knows(smaller, at(smaller))
 		advance(wire.Precedence + time.Second/2)
 		l.net.SetLink(greater.addr, smaller.addr, underlay.Link{Delay: 20 * time.Millisecond})
-		for late == nil {
+		for late.Load() == nil {
 			advance(10 * time.Millisecond)
 		}
 		smaller.send(greater, "by the old session") // earns a notice
 		advance(500 * time.Millisecond)
-		if !crossed {
-			l.net.Inject(smaller.addr, greater.addr, late)
+		if !crossed.Load() {
+			l.net.Inject(smaller.addr, greater.addr, *late.Load())
 		}
 		advance(time.Second)
 		wantsOneSession(greater, smaller)

@@ -91,6 +91,10 @@ func recovery(a, b *node, limit time.Duration) time.Duration {
 // say, and at whatever moment between two attempts of the other end that is.
 func TestTrafficFlowsTwoSecondsAfterAnHour(t *testing.T) {
 	const hop, limit = 20 * time.Millisecond, 2 * time.Second
+	moments := 6
+	if testing.Short() || raceEnabled {
+		moments = 2
+	}
 	for _, test := range []struct {
 		name  string
 		cause func(l *lab, a, b *node, d time.Duration)
@@ -104,7 +108,7 @@ func TestTrafficFlowsTwoSecondsAfterAnHour(t *testing.T) {
 		for _, speaker := range []string{"a", "b"} {
 			t.Run(test.name+", then "+speaker+" speaks", func(t *testing.T) {
 				var longest time.Duration
-				for i := range 6 {
+				for i := range moments {
 					inFakeTime(t, func(t *testing.T, l *lab) {
 						l.seed = byte(i)
 						l.net.SetDefault(underlay.Link{Delay: hop})

@@ -261,7 +261,7 @@ func (r *Remote) receiveInitiation(req *wire.Request, from path, now time.Time) 
 	case !req.Timestamp.After(h.accepted):
 		e.drop(DropReplayedHandshake)
 		return
-	case !h.budgetFor(req.Timestamp, now).take(now):
+	case !h.budgetFor(req.Timestamp, e.cfg.WallClock()).take(now):
 		e.drop(DropCooldown)
 		return
 	}
@@ -301,8 +301,8 @@ func (r *Remote) receiveInitiation(req *wire.Request, from path, now time.Time) 
 
 // budgetFor returns what an initiation of that time is taken from. Recordings, which are new to us if we have restarted, must
 // not use up what their maker needs now.
-func (h *initiating) budgetFor(made wire.Timestamp, now time.Time) *budget {
-	if now.Sub(made.Time()).Abs() < wire.Fresh {
+func (h *initiating) budgetFor(made wire.Timestamp, wall time.Time) *budget {
+	if wall.Sub(made.Time()).Abs() < wire.Fresh {
 		return &h.budget
 	}
 	return &h.stale

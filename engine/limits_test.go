@@ -277,28 +277,46 @@ func TestCopiesForARemoteThatMayHaveRestartedAreFewAndShort(t *testing.T) {
 }
 
 // TestSessionsOfARemoteAreThreeAtMost: whoever begins handshakes without end, and confirms none of them or all, holds a current, a
-// previous and one that waits for confirmation.
+// previous and one that waits for confirmation; and of those that are over no more than the indexes of the last.
 func TestSessionsOfARemoteAreThreeAtMost(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, l *lab) {
 		a, b := l.pair()
-		most := 0
-		for range 40 {
+		most, former := 0, 0
+		round := func(unconfirmed int) {
 			r := a.remote(b)
 			r.mu.Lock()
 			r.startHandshake(time.Now())
 			r.mu.Unlock()
 			r.wake()
 			advance(wire.Cooldown)
-			for _, d := range a.initiations(b, 3, time.Nanosecond, time.Now()) {
+			a.send(b, "by the new session")
+			b.send(a, "by the new session")
+			synctest.Wait()
+			for _, d := range a.initiations(b, unconfirmed, time.Nanosecond, time.Now()) {
 				l.net.Inject(attacker, b.addr, d)
 			}
 			synctest.Wait()
 			for _, n := range []*node{a, b} {
-				most = max(most, len(n.engine.indexes.sessions))
+				all, withKeys := len(n.engine.indexes.sessions), 0
+				for _, s := range n.engine.indexes.sessions {
+					if s.opener != nil {
+						withKeys++
+					}
+				}
+				most, former = max(most, withKeys), max(former, all-withKeys)
 			}
+		}
+		for range 40 {
+			round(3)
+		}
+		for range 20 {
+			round(0)
 		}
 		if most != 3 {
 			t.Errorf("up to %d sessions were held, want 3", most)
+		}
+		if former != maxFormer {
+			t.Errorf("up to %d indexes of former sessions were held, want %d", former, maxFormer)
 		}
 	})
 }

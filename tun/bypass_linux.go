@@ -17,65 +17,163 @@ import (
 // made for: it is stale when there is no such interface any more. Indexes are not
 // used again before they have run through 31 bits, or the machine has restarted.
 type bypass struct {
-	h     *netlink.Handle
-	owner int // index of the device's interface
-	log   *slog.Logger
-	made  []netlink.Route
+	h       *netlink.Handle
+	owner   int // index of the device's interface
+	log     *slog.Logger
+	detours []*detour
+}
+
+// A detour is the host route to one address. While there is no way to the address the route says so: without one the
+// datagrams would be drawn into the device, sealed, sent to the same address, and drawn in again.
+type detour struct {
+	to   netip.Addr
+	way  hop           // where the machine's own routes lead
+	made netlink.Route // what add or follow made of it last
 }
 
 // add makes a host route for each address by the way it is reached now.
 func (b *bypass) add(addresses []netip.Addr) error {
 	for _, a := range addresses {
-		route, ok := b.lookUp(a)
-		if !ok {
+		way, err := b.ask(a)
+		if errors.Is(err, errLocal) {
 			continue
 		}
-		err := b.h.RouteAdd(&route)
-		if errors.Is(err, unix.EEXIST) {
-			continue // somebody's host route, which does as well and is not ours to remove
+		if way == nowhere {
+			b.log.Warn("an underlay address is not reachable", "address", a, "error", err)
 		}
-		if err != nil {
+		d := &detour{to: a, way: b.ownWay(a), made: b.route(a, way)}
+		if err := b.make(d.made); err != nil {
 			return fmt.Errorf("add bypass route to %v: %w", a, permission(err))
 		}
-		b.made = append(b.made, route)
+		b.detours = append(b.detours, d)
 	}
 	return nil
 }
 
-// lookUp returns the host route for a, if it takes one.
-func (b *bypass) lookUp(a netip.Addr) (netlink.Route, bool) {
+// errLocal is of the machine's own addresses, which no route draws away.
+var errLocal = errors.New("the machine's own address")
+
+// ask asks the kernel how a is reached, before there are routes into the device. All of the machine's policy is in the answer.
+func (b *bypass) ask(a netip.Addr) (hop, error) {
 	found, err := b.h.RouteGet(a.AsSlice())
 	if err != nil || len(found) == 0 {
-		b.log.Info("no bypass route: the address is not reachable", "address", a, "error", err)
-		return netlink.Route{}, false
+		return nowhere, err
 	}
-	way := found[0]
-	if way.Type != unix.RTN_UNICAST {
-		return netlink.Route{}, false // this machine's own address, which no route draws away
+	if found[0].Type == unix.RTN_LOCAL {
+		return nowhere, errLocal
 	}
-	route := netlink.Route{
-		LinkIndex: way.LinkIndex,
-		Dst:       ipNet(netip.PrefixFrom(a, a.BitLen())),
-		Gw:        way.Gw,
-		Via:       way.Via,
-		Protocol:  BypassProtocol,
-		Priority:  b.owner,
-	}
-	if way.Gw == nil && way.Via == nil {
-		route.Scope = netlink.SCOPE_LINK
-	}
-	return route, true
+	return hopOf(found[0]), nil
 }
 
-// remove removes the routes that add made.
-func (b *bypass) remove() error {
-	var errs []error
-	for _, r := range b.made {
-		if err := b.h.RouteDel(&r); err != nil && !gone(err) {
-			errs = append(errs, fmt.Errorf("remove bypass route to %v: %w", r.Dst, err))
+// ownWay looks up where the machine's own routes lead to a: nowhere, if they cannot be read.
+func (b *bypass) ownWay(a netip.Addr) hop {
+	routes, err := mainRoutes(b.h, familyOf(a))
+	if err != nil {
+		return nowhere
+	}
+	return lookUp(b.foreign(routes), a)
+}
+
+// route is the host route to a by way.
+func (b *bypass) route(a netip.Addr, way hop) netlink.Route {
+	r := netlink.Route{Dst: ipNet(netip.PrefixFrom(a, a.BitLen())), Protocol: BypassProtocol, Priority: b.owner}
+	way.put(&r)
+	return r
+}
+
+// make adds a route. One that is there is somebody's, does as well, and is not ours to remove.
+func (b *bypass) make(r netlink.Route) error {
+	if err := b.h.RouteAdd(&r); err != nil && !errors.Is(err, unix.EEXIST) {
+		return err
+	}
+	return nil
+}
+
+// ours reports whether r is a bypass route of this device.
+func (b *bypass) ours(r netlink.Route) bool {
+	return r.Protocol == BypassProtocol && r.Priority == b.owner
+}
+
+// foreign returns the routes that are not of this device, neither into it nor around it.
+func (b *bypass) foreign(routes []netlink.Route) []netlink.Route {
+	var rest []netlink.Route
+	for _, r := range routes {
+		if r.LinkIndex != b.owner && !b.ours(r) {
+			rest = append(rest, r)
 		}
 	}
-	b.made = nil
+	return rest
+}
+
+// follow has the host routes lead where the machine's own routes have come to lead, and makes those again that went
+// with an interface. Whoever has none gets none: add gives each detour one, or knows it to be somebody else's.
+func (b *bypass) follow() error {
+	var errs []error
+	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+		if !b.has(family) {
+			continue
+		}
+		routes, err := mainRoutes(b.h, family)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("list routes: %w", err))
+			continue
+		}
+		foreign := b.foreign(routes)
+		for _, d := range b.detours {
+			if familyOf(d.to) == family {
+				errs = append(errs, b.followOne(d, routes, foreign))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (b *bypass) has(family int) bool {
+	for _, d := range b.detours {
+		if familyOf(d.to) == family {
+			return true
+		}
+	}
+	return false
+}
+
+func (b *bypass) followOne(d *detour, routes, foreign []netlink.Route) error {
+	if way := lookUp(foreign, d.to); way != d.way {
+		b.log.Info("an underlay address is reached another way", "address", d.to, "by", way)
+		d.way, d.made = way, b.route(d.to, way)
+	}
+	err := error(nil)
+	switch have, ok := b.find(routes, d.to); {
+	case !ok:
+		err = b.make(d.made)
+	case hopOf(have) != hopOf(d.made):
+		err = b.h.RouteReplace(&d.made) // in one step: the address is never without
+	}
+	if err != nil {
+		return fmt.Errorf("bypass route to %v: %w", d.to, err)
+	}
+	return nil
+}
+
+// find returns our host route to a.
+func (b *bypass) find(routes []netlink.Route, a netip.Addr) (netlink.Route, bool) {
+	for _, r := range routes {
+		if b.ours(r) && destination(r) == netip.PrefixFrom(a, a.BitLen()) {
+			return r, true
+		}
+	}
+	return netlink.Route{}, false
+}
+
+// remove removes the routes of the detours.
+func (b *bypass) remove() error {
+	var errs []error
+	for _, d := range b.detours {
+		if err := b.h.RouteDel(&d.made); err != nil && !gone(err) {
+			errs = append(errs, fmt.Errorf("remove bypass route to %v: %w", d.to, err))
+		}
+	}
+	b.detours = nil
 	return errors.Join(errs...)
 }
 

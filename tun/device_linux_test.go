@@ -102,12 +102,69 @@ func TestDefaultRouteLeavesUnderlayReachable(t *testing.T) {
 	}
 }
 
-func TestUnreachableBypassGetsNoRoute(t *testing.T) {
+// An underlay address that is not reachable when the device opens must not be drawn into it, and is reached when there
+// is a way.
+func TestUnreachableBypassIsNotDrawnIntoDevice(t *testing.T) {
 	ns := newNamespace(t) // where nothing is reachable
 	ns.open(fullTunnel("full0"))
-	if have := ns.routes(BypassProtocol); len(have) > 0 {
-		t.Errorf("bypass routes %v", have)
+	for _, a := range []string{"203.0.113.7", "2001:db8:7::7"} {
+		ns.do(func() {
+			if c, err := net.Dial("udp", net.JoinHostPort(a, "1")); !errors.Is(err, syscall.EHOSTUNREACH) && !errors.Is(err, syscall.ENETUNREACH) {
+				t.Errorf("%s: %v, %v; want it not to be reachable", a, c, err)
+			}
+		})
 	}
+	ns.underlay()
+	ns.awaitBypass("203.0.113.7/32 via 192.0.2.1 dev under0", "2001:db8:7::7/128 via 2001:db8::1 dev under0")
+}
+
+// The host moves from one network to another with the device open. What leads around the device follows.
+func TestBypassFollowsRoutesOfTheMachine(t *testing.T) {
+	ns := newNamespace(t)
+	ns.underlay()
+	c := fullTunnel("full0")
+	c.Bypass = append(c.Bypass, addrs("203.0.113.8")...)
+	ns.command("ip", "route", "add", "203.0.113.8", "via", "192.0.2.8") // somebody's own, and none of our business
+	d := ns.open(c)
+	const via4, via6, other4 = "203.0.113.7/32 via 192.0.2.1 dev under0", "2001:db8:7::7/128 via 2001:db8::1 dev under0", "203.0.113.8/32 via 192.0.2.8 dev under0"
+	const none4, none6 = "203.0.113.7/32", "2001:db8:7::7/128 dev lo"
+	ns.awaitBypass(via4, other4, via6)
+	for _, step := range []struct {
+		name     string
+		commands []string
+		want     []string
+	}{
+		{"another gateway", []string{"ip route replace default via 192.0.2.9", "ip route replace default via 2001:db8::9"},
+			[]string{"203.0.113.7/32 via 192.0.2.9 dev under0", other4, "2001:db8:7::7/128 via 2001:db8::9 dev under0"}},
+		{"no gateway", []string{"ip route del default", "ip -6 route del default"},
+			[]string{none4, other4, none6}},
+		{"one that is a neighbour", []string{"ip route add default dev under1", "ip route add 2001:db8:7::/48 dev under1"},
+			[]string{"203.0.113.7/32 dev under1", other4, "2001:db8:7::7/128 dev under1"}},
+		{"a better one", []string{"ip route add 203.0.113.0/24 via 192.0.2.1 metric 20", "ip route add 203.0.113.0/24 via 192.0.2.3 metric 10", "ip route add 2001:db8:7::/64 via 2001:db8::1"},
+			[]string{"203.0.113.7/32 via 192.0.2.3 dev under0", other4, via6}},
+		{"an IPv4 gateway with an IPv6 address", []string{"ip route add 203.0.113.0/28 via inet6 2001:db8::4 dev under0"},
+			[]string{"203.0.113.7/32 dev under0", other4, via6}},
+		{"one that forbids", []string{"ip route add prohibit 203.0.113.0/29"},
+			[]string{none4, other4, via6}},
+		{"the interface is set down", []string{"ip link set under0 down"},
+			[]string{none4, "203.0.113.8/32 dev under1", "2001:db8:7::7/128 dev under1"}},
+		{"and up, with all it had", []string{"ip route del prohibit 203.0.113.0/29", "ip route del default", "ip route del 2001:db8:7::/48", "ip link set under0 up",
+			"ip address replace 2001:db8::2/64 dev under0 nodad", "ip route add default via 192.0.2.1", "ip route add default via 2001:db8::1", "ip route add 203.0.113.8 via 192.0.2.8"},
+			[]string{via4, other4, via6}},
+		{"ours are removed by somebody", []string{"ip route flush proto 230", "ip -6 route flush proto 230"},
+			[]string{via4, other4, via6}},
+	} {
+		for _, command := range step.commands {
+			words := strings.Fields(command)
+			ns.command(words[0], words[1:]...)
+		}
+		t.Log(step.name)
+		ns.awaitBypass(step.want...)
+	}
+	if err := d.Close(); err != nil {
+		t.Error(err)
+	}
+	ns.awaitBypass()
 }
 
 func TestKilledProcessLeavesNothing(t *testing.T) {

@@ -9,9 +9,11 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/adit-overlay/adit/packet"
 	"github.com/vishvananda/netlink"
@@ -207,6 +209,20 @@ func (ns *namespace) routes(proto netlink.RouteProtocol) (list []string) {
 		}
 	})
 	return list
+}
+
+// awaitBypass waits for the bypass routes to be these.
+func (ns *namespace) awaitBypass(want ...string) {
+	ns.t.Helper()
+	for start := time.Now(); ; time.Sleep(time.Millisecond) {
+		have := ns.routes(BypassProtocol)
+		if slices.Equal(have, want) {
+			return
+		}
+		if time.Since(start) > 10*time.Second {
+			ns.t.Fatalf("bypass routes %q, want %q", have, want)
+		}
+	}
 }
 
 // underlay makes an interface with a default route in both families.

@@ -23,7 +23,8 @@ type link struct {
 	h      *netlink.Handle // stays in the namespace it was made in
 	link   netlink.Link
 	log    *slog.Logger
-	bypass bypass
+	bypass bypass // of the watch, once that runs
+	watch  *watch // nil if there is nothing to bypass
 }
 
 // configureLink gives the interface c.Name all that c says of it and sets it up. On an error the
@@ -52,7 +53,7 @@ func configureLink(c Config) (_ *link, err error) {
 		return nil, err
 	}
 	plan := planRoutes(c)
-	if err := l.bypass.add(planBypass(c.Bypass, plan)); err != nil {
+	if err := l.addBypass(planBypass(c.Bypass, plan)); err != nil {
 		return nil, err
 	}
 	if err := h.LinkSetUp(l.link); err != nil {
@@ -65,8 +66,30 @@ func configureLink(c Config) (_ *link, err error) {
 	return l, nil
 }
 
+// addBypass makes the bypass routes, and has them follow the machine's own from then on.
+func (l *link) addBypass(addresses []netip.Addr) error {
+	if len(addresses) == 0 {
+		return nil
+	}
+	w, err := newWatch() // before the first look, so that nothing is missed
+	if err != nil {
+		return err
+	}
+	l.watch = w
+	err = l.bypass.add(addresses)
+	go w.run(func() {
+		if err := l.bypass.follow(); err != nil {
+			l.log.Warn("bypass routes do not follow the machine's", "error", err)
+		}
+	})
+	return err
+}
+
 // close removes what does not go with the interface.
 func (l *link) close() error {
+	if l.watch != nil {
+		l.watch.close()
+	}
 	err := l.bypass.remove()
 	l.h.Close()
 	return err

@@ -64,7 +64,8 @@ type Config struct {
 
 	// Bypass has the underlay addresses that must not be reached through the device: relays and
 	// remotes with endpoints. Each that Routes cover gets a host route by the way it is
-	// reached at the time of Open, removed on Close. An address that is not reachable then gets none.
+	// reached, from Open to Close: when the machine's own routes change it follows them, and
+	// while there is no way to the address it says so.
 	Bypass []netip.Addr
 
 	// GSOMaxSize limits the super-packets that the kernel makes, in bytes, with some 320

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"syscall"
 	"testing"
 	"time"
 
@@ -16,7 +17,14 @@ import (
 	"github.com/adit-overlay/adit/integration/lab"
 )
 
-// recoveryLimit is how long anything may take to go on after a blow.
+// What is promised: that the overlay is back so soon after the cause is over.
+const (
+	recoveryBound = 2 * time.Second
+	restartBound  = 5 * time.Second // where a relay had to start again
+)
+
+// recoveryLimit is how long a TCP connection may take to go on after a blow. It has timers of its own, which double while
+// there is no way, and look only when they end.
 const recoveryLimit = 15 * time.Second
 
 // TestRecovery deals blows to the network and its processes while TCP connections are open across it. They live on, or,
@@ -28,15 +36,16 @@ func TestRecovery(t *testing.T) {
 			r := newRecovery(t, mode)
 			talk := r.startTalk(r.b.addr("IPv4"))
 			for _, blow := range []struct {
-				name string
-				deal func()
+				name  string
+				bound time.Duration
+				deal  func()
 			}{
-				{"the relay is killed and started again", func() { r.relayProgram.kill(); r.relayProgram.again() }},
-				{"the NAT of one peer forgets its flows, and takes new ports", r.natA.FlushNAT},
-				{"the NAT of the other forgets its flows", r.natB.FlushNAT},
-				{"one peer's address changes", func() { r.hostA.ReplaceAddr(r.homeA, "192.168.1.2/24", "192.168.1.77/24") }},
-				{"the other peer's address changes", func() { r.hostB.ReplaceAddr(r.homeB, "192.168.2.2/24", "192.168.2.77/24") }},
-				{"both NATs forget and the relay is killed and started again", func() {
+				{"the relay is killed and started again", restartBound, func() { r.relayProgram.kill(); r.relayProgram.again() }},
+				{"the NAT of one peer forgets its flows, and takes new ports", recoveryBound, r.natA.FlushNAT},
+				{"the NAT of the other forgets its flows", recoveryBound, r.natB.FlushNAT},
+				{"one peer's address changes", recoveryBound, func() { r.hostA.ReplaceAddr(r.homeA, "192.168.1.2/24", "192.168.1.77/24") }},
+				{"the other peer's address changes", recoveryBound, func() { r.hostB.ReplaceAddr(r.homeB, "192.168.2.2/24", "192.168.2.77/24") }},
+				{"both NATs forget and the relay is killed and started again", restartBound, func() {
 					r.relayProgram.kill()
 					r.natA.FlushNAT()
 					r.natB.FlushNAT()
@@ -44,21 +53,66 @@ func TestRecovery(t *testing.T) {
 				}},
 			} {
 				blow.deal()
-				r.report(blow.name, talk.wantAnswer(t))
-				talk.file.wantProgress(t, 1e6, recoveryLimit)
+				r.wantBack(blow.name, blow.bound)
+				r.wantLive(talk)
 			}
 			talk.end(t)
 
-			from := r.from
 			r.peerB.kill()
 			r.peerB.again()
-			r.report("the peer that is dialled is killed and started again", from.awaitConversation(t, r.b.addr("IPv4"), recoveryLimit))
+			r.wantBack("the peer that is dialled is killed and started again", recoveryBound)
 			r.peerA.kill()
 			r.peerA.again()
-			r.report("the peer that dials is killed and started again", from.awaitConversation(t, r.b.addr("IPv4"), recoveryLimit))
-			from.download(t, r.b.addr("IPv6"), 10e6)
+			r.wantBack("the peer that dials is killed and started again", recoveryBound)
+			r.from.download(t, r.b.addr("IPv6"), 10e6)
 		})
 	}
+}
+
+// TestRecoveryFromOutage has something be away for a while, and come back. Keys end after 18 s in these files.
+func TestRecoveryFromOutage(t *testing.T) {
+	network := []outage{
+		{"one peer's interface is down for 10 s", 10 * time.Second,
+			func(r *recovery) { r.hostA.Down(r.homeA) }, func(r *recovery) { r.hostA.Up(r.homeA) }},
+		{"the other peer has no default route for 4 s", 4 * time.Second,
+			func(r *recovery) { r.hostB.SetGateway() }, func(r *recovery) { r.hostB.SetGateway("192.168.2.1") }},
+		{"the relay is frozen for 8 s", 8 * time.Second,
+			func(r *recovery) { r.relayProgram.Signal(syscall.SIGSTOP) }, func(r *recovery) { r.relayProgram.Signal(syscall.SIGCONT) }},
+	}
+	const name, lasts = " is frozen for longer than its keys live", 20 * time.Second
+	dials := outage{"the peer that dials" + name, lasts,
+		func(r *recovery) { r.peerA.Signal(syscall.SIGSTOP) }, func(r *recovery) { r.peerA.Signal(syscall.SIGCONT) }}
+	dialled := outage{"the peer that is dialled" + name, lasts,
+		func(r *recovery) { r.peerB.Signal(syscall.SIGSTOP) }, func(r *recovery) { r.peerB.Signal(syscall.SIGCONT) }}
+	for _, c := range []struct {
+		mode, what string
+		outages    []outage
+	}{
+		{"rootless", "network", network},
+		{"TUN", "network", network},
+		{"rootless", "process", []outage{dials}},
+		{"TUN", "process", []outage{dialled}},
+	} {
+		t.Run(c.mode+"/"+c.what, func(t *testing.T) {
+			t.Parallel()
+			r := newRecovery(t, c.mode, "rekey_after: 10s")
+			talk := r.startTalk(r.b.addr("IPv4"))
+			for _, o := range c.outages {
+				o.begin(r)
+				r.wantAway(o.lasts)
+				o.end(r)
+				r.wantBack(o.name, recoveryBound)
+				r.wantLive(talk)
+			}
+			talk.end(t)
+		})
+	}
+}
+
+type outage struct {
+	name       string
+	lasts      time.Duration
+	begin, end func(*recovery)
 }
 
 // recovery is two homes with one peer each.
@@ -73,7 +127,8 @@ type recovery struct {
 	from                       access
 }
 
-func newRecovery(t *testing.T, mode string) *recovery {
+// newRecovery has the files of both peers say lines.
+func newRecovery(t *testing.T, mode string, lines ...string) *recovery {
 	r := &recovery{overlay: newOverlay(t), mode: mode}
 	public := r.Switch("public")
 	r.homeA, r.homeB = r.Switch("home a"), r.Switch("home b")
@@ -84,12 +139,12 @@ func newRecovery(t *testing.T, mode string) *recovery {
 	r.hostB = r.Host("b", lab.On(r.homeB, "192.168.2.2/24"), lab.Gateway("192.168.2.1"))
 	a := r.member("a")
 	r.b = r.member("b")
-	via := r.via("203.0.113.1:" + relayPort)
+	lines = append(lines, r.via("203.0.113.1:"+relayPort))
 	r.relayProgram = r.relay(relay)
 	if mode == "TUN" {
-		r.peerA, r.peerB, r.from = r.tun(r.hostA, a, via), r.tun(r.hostB, r.b, via), byRoute(r.hostA)
+		r.peerA, r.peerB, r.from = r.tun(r.hostA, a, lines...), r.tun(r.hostB, r.b, lines...), byRoute(r.hostA)
 	} else {
-		r.peerA, r.peerB, r.from = r.rootless(r.hostA, a, via), r.box(r.hostB, r.b, nil, via), bySOCKS(r.hostA)
+		r.peerA, r.peerB, r.from = r.rootless(r.hostA, a, lines...), r.box(r.hostB, r.b, nil, lines...), bySOCKS(r.hostA)
 	}
 	r.peerA.ready()
 	r.peerB.ready()
@@ -107,6 +162,36 @@ func (r *recovery) report(what string, took time.Duration) {
 	line := fmt.Sprintf("recovery: %s: %s: %.2f s", r.mode, what, took.Seconds())
 	r.t.Log(line)
 	fmt.Fprintln(os.Stdout, line)
+}
+
+// wantAway spends a time in which there can be no conversation.
+func (r *recovery) wantAway(d time.Duration) {
+	r.t.Helper()
+	const last = time.Second
+	time.Sleep(d - last)
+	ctx, cancel := context.WithTimeout(r.t.Context(), last)
+	defer cancel()
+	if r.from.conversation(ctx, r.b.addr("IPv4"), []byte(service.Marker)) == nil {
+		r.t.Fatal("there is no outage: the test shows nothing")
+	}
+	<-ctx.Done() // also where it failed early
+}
+
+// wantBack is called when the cause of an outage is over, and wants new connections to come about within bound.
+func (r *recovery) wantBack(after string, bound time.Duration) {
+	r.t.Helper()
+	took := r.from.awaitFirst(r.t, r.b.addr("IPv4"), recoveryLimit)
+	r.report(after, took)
+	if took > bound {
+		r.t.Errorf("%s: %s: the overlay was back after %v, want it within %v", r.mode, after, took, bound)
+	}
+}
+
+// wantLive wants the open connections to go on.
+func (r *recovery) wantLive(k *talk) {
+	r.t.Helper()
+	r.t.Logf("the open connection answered %v later", k.wantAnswer(r.t).Round(time.Millisecond))
+	k.file.wantProgress(r.t, 1e6, recoveryLimit)
 }
 
 // A talk is two TCP connections held open: an echo, and a file without end.

@@ -1,0 +1,60 @@
+//go:build linux
+
+package integration
+
+import (
+	"context"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/adit-overlay/adit/integration/internal/service"
+	"github.com/adit-overlay/adit/integration/lab"
+)
+
+// TestRelayIsLostBesideDirectPath kills the relay of two peers that know where the other is, and starts it again later.
+// What flows between them does not go by it, and not one packet is lost.
+func TestRelayIsLostBesideDirectPath(t *testing.T) {
+	t.Parallel()
+	o := newOverlay(t)
+	public := o.Switch("public")
+	relayHost := o.Host("relay", lab.On(public, "203.0.113.1/24"))
+	hostA := o.Host("a", lab.On(public, "203.0.113.2/24"))
+	hostB := o.Host("b", lab.On(public, "203.0.113.3/24"))
+	desk, web := o.member("desk"), o.member("web")
+	via, listen := o.via("203.0.113.1:"+relayPort), `listen: ":5040"`
+	relay := o.relay(relayHost)
+	a := o.tun(hostA, desk, via, listen, knows(entry(web, "203.0.113.3:5040")))
+	b := o.box(hostB, web, nil, via, listen, knows(entry(desk, "203.0.113.2:5040")))
+	a.ready()
+	b.ready()
+	from := byRoute(hostA)
+	from.awaitConversation(t, web.addr("IPv4"), soon)
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	resp, err := from.get(ctx, web.addr("IPv6"), "/steady/2000000")
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := follow(resp.Body)
+	stream := startDatagrams(t, hostA, net.JoinHostPort(web.addr("IPv4"), service.EchoPort))
+
+	file.wantProgress(t, 1e6, soon)
+	relay.kill()
+	time.Sleep(8 * time.Second) // after five a remote is given up
+	file.wantProgress(t, 1e6, recoveryBound)
+	relay.again()
+	relay.ready()
+	time.Sleep(2 * time.Second)
+	file.wantProgress(t, 1e6, recoveryBound)
+
+	sent, lost := stream.end()
+	if len(lost) > 0 {
+		t.Errorf("of %d datagrams %d were lost, the first %v after the first was sent", sent, len(lost), lost[0].at.Sub(stream.sent[0]))
+	}
+	stop()
+	if err := file.fault(); err != nil {
+		t.Error(err)
+	}
+	t.Logf("%d datagrams there and back, %d MB by TCP", sent, file.received()/1e6)
+}

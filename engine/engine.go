@@ -77,6 +77,11 @@ type Config struct {
 	// monotonic clock, which cannot. nil means time.Now.
 	WallClock func() time.Time
 
+	// Reaching is told each underlay address at which a remote is looked for or has shown itself, before anything is
+	// sent there; literal endpoints are known without. It is called with locks held and calls nobody of the engine; nil is
+	// told nothing.
+	Reaching func(netip.Addr)
+
 	Random io.Reader    // nil means crypto/rand
 	Logger *slog.Logger // nil means none
 }

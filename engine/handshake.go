@@ -296,6 +296,7 @@ func (r *Remote) receiveInitiation(req *wire.Request, from path, now time.Time) 
 	}
 	r.schedule(now)
 	h.cookie.Stamp(msg, now)
+	e.reaching(from)
 	e.send(from, msg)
 }
 

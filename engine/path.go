@@ -166,6 +166,9 @@ func (r *Remote) resolve() {
 		if len(addrs) > maxAddrs {
 			addrs = addrs[:maxAddrs]
 		}
+		for _, a := range addrs {
+			e.reaching(path{addr: a})
+		}
 		if !slices.Equal(addrs, ps.addrs) {
 			ps.addrs = addrs
 			if r.hs.active { // try the new ones now
@@ -182,8 +185,16 @@ const maxAddrs = 4
 // setPath makes p the path in use. It is called with mu held, and the timer set after it: a new path is measured.
 func (r *Remote) setPath(p path) {
 	if have := r.path.Load(); have == nil || *have != p {
+		r.engine.reaching(p)
 		r.path.Store(&p)
 		r.mtu.enter(p, r.engine.cfg.MTU)
+	}
+}
+
+// reaching is called before something is sent by a path that is new.
+func (e *Engine) reaching(p path) {
+	if e.cfg.Reaching != nil && p.addr.IsValid() {
+		e.cfg.Reaching(p.addr.Addr())
 	}
 }
 

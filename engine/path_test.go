@@ -1,10 +1,12 @@
 package engine
 
 import (
+	"context"
 	"encoding/binary"
 	"fmt"
 	"net"
 	"net/netip"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -257,5 +259,55 @@ func TestTheFirstCarrierIsTriedAtOnce(t *testing.T) {
 		}
 		advance(firstRetry / 10)
 		wantsOneSession(a, b)
+	})
+}
+
+// Whoever makes routes for the underlay hears of an address in time, whether a remote comes from there, moves there, or is
+// looked for there.
+func TestAddressIsToldBeforeAnythingIsSentThere(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, l *lab) {
+		a, b, c := l.node("a"), l.node("b"), l.node("c")
+		var mu sync.Mutex
+		told := make(map[netip.Addr]bool)
+		a.engine.cfg.Reaching = func(to netip.Addr) {
+			mu.Lock()
+			defer mu.Unlock()
+			told[to] = true
+		}
+		a.engine.cfg.LookupHost = func(context.Context, string) ([]netip.Addr, error) {
+			return []netip.Addr{c.addr.Addr()}, nil
+		}
+		sent := 0
+		l.net.SetTap(func(from, to netip.AddrPort, d []byte) []byte {
+			mu.Lock()
+			defer mu.Unlock()
+			if from == a.addr {
+				sent++
+				if !told[to.Addr()] {
+					t.Errorf("a sends to %v, of which nobody was told", to)
+				}
+			}
+			return d
+		})
+		a.knows(b, "")
+		b.knows(a, a.addr.String())
+		b.send(a, "from where nobody looked")
+		a.wants("from where nobody looked")
+		if err := b.wire.Rebind(netip.MustParseAddrPort("192.0.2.99:5040")); err != nil {
+			t.Fatal(err)
+		}
+		b.send(a, "from elsewhere")
+		a.wants("from elsewhere")
+		a.send(b, "to elsewhere")
+		b.wants("to elsewhere")
+
+		c.knows(a, "")
+		a.knows(c, "c.example.com:5040")
+		a.send(c, "by name")
+		advance(3 * time.Second)
+		c.wants("by name")
+		if len(told) != 3 || sent < 3 {
+			t.Errorf("%d datagrams to %d addresses", sent, len(told))
+		}
 	})
 }

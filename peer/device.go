@@ -30,10 +30,11 @@ type device struct {
 	engine.Device
 	network
 	mode  config.Mode
-	why   string          // for people
-	iface string          // TUN mode: the interface
-	host  *hostNetwork    // TUN mode
-	stack *netstack.Stack // netstack mode
+	why   string           // for people
+	iface string           // TUN mode: the interface
+	host  *hostNetwork     // TUN mode
+	reach func(netip.Addr) // TUN mode: leads an underlay address around the device
+	stack *netstack.Stack  // netstack mode
 }
 
 type deviceConfig struct {
@@ -104,8 +105,13 @@ func openTUN(ctx context.Context, c deviceConfig, why string) (device, error) {
 	if err != nil {
 		return device{}, err
 	}
+	reach := func(a netip.Addr) {
+		if err := d.Bypass(a); err != nil && !errors.Is(err, net.ErrClosed) {
+			c.Logger.Warn("an underlay address may be drawn into the tunnel", "address", a, "error", err)
+		}
+	}
 	host := newHostNetwork(c.Addresses)
-	return device{Device: d, network: host, mode: config.ModeTUN, why: why, iface: d.Name(), host: host}, nil
+	return device{Device: d, network: host, mode: config.ModeTUN, why: why, iface: d.Name(), host: host, reach: reach}, nil
 }
 
 // hangUp closes the connections and listeners of programs. The stack does so itself, when the engine closes its

@@ -113,7 +113,7 @@ func start(ctx context.Context, cfg Config) (*Peer, error) {
 	}
 	e, err := engine.New(engine.Config{
 		PrivateKey: cfg.PrivateKey, PresharedKey: cfg.PresharedKey, Device: d.Device, MTU: mtu, Addresses: cfg.Addresses,
-		RekeyAfter: cfg.RekeyAfter, Keepalive: cfg.Keepalive, Logger: cfg.Logger,
+		RekeyAfter: cfg.RekeyAfter, Keepalive: cfg.Keepalive, Reaching: d.reach, Logger: cfg.Logger,
 	})
 	if err != nil {
 		d.Close()

@@ -89,7 +89,7 @@ func startRelay(ctx context.Context, cfg RelayConfig) (*Relay, error) {
 		if err != nil {
 			return nil, err
 		}
-		r.device, ec.Device, ec.MTU = d, d.Device, mtu
+		r.device, ec.Device, ec.MTU, ec.Reaching = d, d.Device, mtu, d.reach
 		r.mtu, r.mtuReason = mtu, because
 	}
 	members := make([]relay.Member, len(cfg.Members))

@@ -4,7 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
+	"slices"
+	"sync"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -17,11 +20,19 @@ import (
 // made for: it is stale when there is no such interface any more. Indexes are not
 // used again before they have run through 31 bits, or the machine has restarted.
 type bypass struct {
-	h       *netlink.Handle
-	owner   int // index of the device's interface
-	log     *slog.Logger
-	detours []*detour
+	h     *netlink.Handle
+	owner int // index of the device's interface
+	log   *slog.Logger
+	plan  []netip.Prefix // the routes into the device
+
+	mu      sync.Mutex // guards what follows, and is held while routes are changed
+	detours []*detour  // those that are known from the beginning first, then from the oldest
+	known   int        // how many of them are from the beginning
+	closed  bool
 }
+
+// maxLearnt bounds the detours to addresses that were learnt on the way.
+const maxLearnt = 256
 
 // A detour is the host route to one address. While there is no way to the address the route says so: without one the
 // datagrams would be drawn into the device, sealed, sent to the same address, and drawn in again.
@@ -31,29 +42,67 @@ type detour struct {
 	made netlink.Route // what add or follow made of it last
 }
 
-// add makes a host route for each address by the way it is reached now.
-func (b *bypass) add(addresses []netip.Addr) error {
-	for _, a := range addresses {
-		way, err := b.ask(a)
-		if errors.Is(err, errLocal) {
+// open makes the detours that are known from the beginning, before there are routes into the device.
+func (b *bypass) open(addresses []netip.Addr) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, a := range planBypass(addresses, b.plan) {
+		if err := b.add(a); err != nil {
+			return err
+		}
+	}
+	b.known = len(b.detours)
+	return nil
+}
+
+// learn makes a detour to a, if the device would draw it in. Of too many the oldest that was learnt is forgotten.
+func (b *bypass) learn(a netip.Addr) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return net.ErrClosed
+	}
+	for _, a := range planBypass([]netip.Addr{a}, b.plan) {
+		if slices.ContainsFunc(b.detours, func(d *detour) bool { return d.to == a }) {
 			continue
 		}
-		if way == nowhere {
-			b.log.Warn("an underlay address is not reachable", "address", a, "error", err)
+		if err := b.add(a); err != nil {
+			return err
 		}
-		d := &detour{to: a, way: b.ownWay(a), made: b.route(a, way)}
-		if err := b.make(d.made); err != nil {
-			return fmt.Errorf("add bypass route to %v: %w", a, permission(err))
+		if len(b.detours) > b.known+maxLearnt {
+			oldest := b.detours[b.known]
+			b.detours = slices.Delete(b.detours, b.known, b.known+1)
+			return b.unmake(oldest)
 		}
-		b.detours = append(b.detours, d)
 	}
+	return nil
+}
+
+// add makes a host route to a by the way it is reached now.
+func (b *bypass) add(a netip.Addr) error {
+	way, err := b.ask(a)
+	if errors.Is(err, errLocal) {
+		return nil
+	}
+	own := b.ownWay(a)
+	if way.link == b.owner {
+		way = own // the device's routes are there already
+	}
+	if way == nowhere {
+		b.log.Warn("an underlay address is not reachable", "address", a, "error", err)
+	}
+	d := &detour{to: a, way: own, made: b.route(a, way)}
+	if err := b.make(d.made); err != nil {
+		return fmt.Errorf("add bypass route to %v: %w", a, permission(err))
+	}
+	b.detours = append(b.detours, d)
 	return nil
 }
 
 // errLocal is of the machine's own addresses, which no route draws away.
 var errLocal = errors.New("the machine's own address")
 
-// ask asks the kernel how a is reached, before there are routes into the device. All of the machine's policy is in the answer.
+// ask asks the kernel how a is reached. All of the machine's policy is in the answer, until there are routes into the device.
 func (b *bypass) ask(a netip.Addr) (hop, error) {
 	found, err := b.h.RouteGet(a.AsSlice())
 	if err != nil || len(found) == 0 {
@@ -106,8 +155,10 @@ func (b *bypass) foreign(routes []netlink.Route) []netlink.Route {
 }
 
 // follow has the host routes lead where the machine's own routes have come to lead, and makes those again that went
-// with an interface. Whoever has none gets none: add gives each detour one, or knows it to be somebody else's.
+// with an interface.
 func (b *bypass) follow() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	var errs []error
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
 		if !b.has(family) {
@@ -165,16 +216,24 @@ func (b *bypass) find(routes []netlink.Route, a netip.Addr) (netlink.Route, bool
 	return netlink.Route{}, false
 }
 
-// remove removes the routes of the detours.
-func (b *bypass) remove() error {
+// close removes the routes of the detours. There will be no others.
+func (b *bypass) close() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.closed = true
 	var errs []error
 	for _, d := range b.detours {
-		if err := b.h.RouteDel(&d.made); err != nil && !gone(err) {
-			errs = append(errs, fmt.Errorf("remove bypass route to %v: %w", d.to, err))
-		}
+		errs = append(errs, b.unmake(d))
 	}
 	b.detours = nil
 	return errors.Join(errs...)
+}
+
+func (b *bypass) unmake(d *detour) error {
+	if err := b.h.RouteDel(&d.made); err != nil && !gone(err) {
+		return fmt.Errorf("remove bypass route to %v: %w", d.to, err)
+	}
+	return nil
 }
 
 // gone reports whether err says that the route was not there, or its interface.

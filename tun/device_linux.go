@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -61,6 +62,10 @@ func (d *Device) Name() string { return d.name }
 
 // MTU returns the MTU of the interface as configured.
 func (d *Device) MTU() int { return d.mtu }
+
+// Bypass has one more underlay address reached beside the device, as those of Config.Bypass are. The error is net.ErrClosed
+// after Close.
+func (d *Device) Bypass(a netip.Addr) error { return d.link.bypass.learn(a) }
 
 // Malformed returns how many packets were dropped because the kernel's word on them did not fit
 // them.

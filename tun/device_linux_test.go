@@ -124,47 +124,105 @@ func TestBypassFollowsRoutesOfTheMachine(t *testing.T) {
 	ns.underlay()
 	c := fullTunnel("full0")
 	c.Bypass = append(c.Bypass, addrs("203.0.113.8")...)
-	ns.command("ip", "route", "add", "203.0.113.8", "via", "192.0.2.8") // somebody's own, and none of our business
+	const own = "203.0.113.8/32" // somebody's own, and none of our business
+	ns.route(own, "192.0.2.8", 0)
 	d := ns.open(c)
 	const via4, via6, other4 = "203.0.113.7/32 via 192.0.2.1 dev under0", "2001:db8:7::7/128 via 2001:db8::1 dev under0", "203.0.113.8/32 via 192.0.2.8 dev under0"
 	const none4, none6 = "203.0.113.7/32", "2001:db8:7::7/128 dev lo"
 	ns.awaitBypass(via4, other4, via6)
+	const any4, any6 = "0.0.0.0/0", "::/0"
 	for _, step := range []struct {
-		name     string
-		commands []string
-		want     []string
+		name string
+		do   func()
+		want []string
 	}{
-		{"another gateway", []string{"ip route replace default via 192.0.2.9", "ip route replace default via 2001:db8::9"},
-			[]string{"203.0.113.7/32 via 192.0.2.9 dev under0", other4, "2001:db8:7::7/128 via 2001:db8::9 dev under0"}},
-		{"no gateway", []string{"ip route del default", "ip -6 route del default"},
-			[]string{none4, other4, none6}},
-		{"one that is a neighbour", []string{"ip route add default dev under1", "ip route add 2001:db8:7::/48 dev under1"},
-			[]string{"203.0.113.7/32 dev under1", other4, "2001:db8:7::7/128 dev under1"}},
-		{"a better one", []string{"ip route add 203.0.113.0/24 via 192.0.2.1 metric 20", "ip route add 203.0.113.0/24 via 192.0.2.3 metric 10", "ip route add 2001:db8:7::/64 via 2001:db8::1"},
-			[]string{"203.0.113.7/32 via 192.0.2.3 dev under0", other4, via6}},
-		{"an IPv4 gateway with an IPv6 address", []string{"ip route add 203.0.113.0/28 via inet6 2001:db8::4 dev under0"},
-			[]string{"203.0.113.7/32 dev under0", other4, via6}},
-		{"one that forbids", []string{"ip route add prohibit 203.0.113.0/29"},
+		{"another gateway", func() {
+			ns.route(any4, "192.0.2.9", 0)
+			ns.unroute(any6, 0) // of IPv6 there would be two
+			ns.route(any6, "2001:db8::9", 0)
+		}, []string{"203.0.113.7/32 via 192.0.2.9 dev under0", other4, "2001:db8:7::7/128 via 2001:db8::9 dev under0"}},
+		{"no gateway", func() {
+			ns.unroute(any4, 0)
+			ns.unroute(any6, 0)
+		}, []string{none4, other4, none6}},
+		{"one that is a neighbour", func() {
+			ns.route(any4, "under1", 0)
+			ns.route("2001:db8:7::/48", "under1", 0)
+		}, []string{"203.0.113.7/32 dev under1", other4, "2001:db8:7::7/128 dev under1"}},
+		{"a better one", func() {
+			ns.route("203.0.113.0/24", "192.0.2.1", 20)
+			ns.route("203.0.113.0/24", "192.0.2.3", 10)
+			ns.route("2001:db8:7::/64", "2001:db8::1", 0)
+		}, []string{"203.0.113.7/32 via 192.0.2.3 dev under0", other4, via6}},
+		{"an IPv4 gateway with an IPv6 address", func() { ns.route("203.0.113.0/28", "2001:db8::4", 0) },
+			[]string{"203.0.113.7/32 dev under0", other4, via6}}, // the list does not show such a gateway
+		{"one that forbids", func() { ns.route("203.0.113.0/29", "prohibit", 0) },
 			[]string{none4, other4, via6}},
-		{"the interface is set down", []string{"ip link set under0 down"},
+		{"the interface is set down", func() { ns.withLink("under0", netlink.LinkSetDown) },
 			[]string{none4, "203.0.113.8/32 dev under1", "2001:db8:7::7/128 dev under1"}},
-		{"and up, with all it had", []string{"ip route del prohibit 203.0.113.0/29", "ip route del default", "ip route del 2001:db8:7::/48", "ip link set under0 up",
-			"ip address replace 2001:db8::2/64 dev under0 nodad", "ip route add default via 192.0.2.1", "ip route add default via 2001:db8::1", "ip route add 203.0.113.8 via 192.0.2.8"},
-			[]string{via4, other4, via6}},
-		{"ours are removed by somebody", []string{"ip route flush proto 230", "ip -6 route flush proto 230"},
-			[]string{via4, other4, via6}},
+		{"and up, with all it had", func() {
+			ns.unroute("203.0.113.0/29", 0)
+			ns.unroute(any4, 0)
+			ns.unroute("2001:db8:7::/48", 0)
+			ns.withLink("under0", netlink.LinkSetUp)
+			ns.withLink("under0", func(l netlink.Link) error {
+				return netlink.AddrReplace(l, &netlink.Addr{IPNet: ipNet(prefixes("2001:db8::2/64")[0]), Flags: unix.IFA_F_NODAD})
+			})
+			ns.route(any4, "192.0.2.1", 0)
+			ns.route(any6, "2001:db8::1", 0)
+			ns.route(own, "192.0.2.8", 0)
+		}, []string{via4, other4, via6}},
+		{"ours are removed by somebody", func() {
+			for _, a := range []string{"203.0.113.7/32", own, "2001:db8:7::7/128"} {
+				ns.unroute(a, d.link.bypass.owner)
+			}
+		}, []string{via4, other4, via6}},
 	} {
-		for _, command := range step.commands {
-			words := strings.Fields(command)
-			ns.command(words[0], words[1:]...)
-		}
 		t.Log(step.name)
+		step.do()
 		ns.awaitBypass(step.want...)
 	}
 	if err := d.Close(); err != nil {
 		t.Error(err)
 	}
 	ns.awaitBypass()
+}
+
+// Addresses learnt while the device is open are led around it as well: there a lookup by the kernel would lead into it.
+func TestBypassOfLearntAddress(t *testing.T) {
+	ns := newNamespace(t)
+	ns.underlay()
+	d := ns.open(fullTunnel("full0"))
+	const known4, known6 = "203.0.113.7/32 via 192.0.2.1 dev under0", "2001:db8:7::7/128 via 2001:db8::1 dev under0"
+	for range 2 {
+		for _, a := range addrs("198.51.100.1", "192.0.2.77", "2001:db8:9::9", "203.0.113.7", "192.0.2.2", "::ffff:10.9.0.2") {
+			if err := d.Bypass(a); err != nil {
+				t.Errorf("%v: %v", a, err)
+			}
+		}
+	}
+	ns.awaitBypass("192.0.2.77/32 dev under0", "198.51.100.1/32 via 192.0.2.1 dev under0", known4, known6, "2001:db8:9::9/128 via 2001:db8::1 dev under0")
+	ns.route("0.0.0.0/0", "192.0.2.9", 0)
+	ns.awaitBypass("192.0.2.77/32 dev under0", "198.51.100.1/32 via 192.0.2.9 dev under0", "203.0.113.7/32 via 192.0.2.9 dev under0", known6, "2001:db8:9::9/128 via 2001:db8::1 dev under0")
+
+	// Of many the oldest go, but never those that were known from the beginning.
+	first := addrs("100.64.0.0")[0]
+	for a, i := first, 0; i < maxLearnt; a, i = a.Next(), i+1 {
+		if err := d.Bypass(a); err != nil {
+			t.Fatal(err)
+		}
+	}
+	have := ns.routes(BypassProtocol)
+	if len(have) != maxLearnt+2 || slices.Contains(have, "198.51.100.1/32 via 192.0.2.9 dev under0") || !slices.Contains(have, known6) {
+		t.Errorf("%d bypass routes, want %d, the newest and those known from the beginning", len(have), maxLearnt+2)
+	}
+	if err := d.Close(); err != nil {
+		t.Error(err)
+	}
+	ns.awaitBypass()
+	if err := d.Bypass(first); err != net.ErrClosed {
+		t.Errorf("after Close: %v", err)
+	}
 }
 
 func TestKilledProcessLeavesNothing(t *testing.T) {

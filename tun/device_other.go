@@ -5,6 +5,7 @@ package tun
 import (
 	"fmt"
 	"net"
+	"net/netip"
 
 	"github.com/adit-overlay/adit/packet"
 )
@@ -33,6 +34,9 @@ func (*Device) Name() string { return "" }
 
 // MTU returns 0.
 func (*Device) MTU() int { return 0 }
+
+// Bypass returns net.ErrClosed, as of a closed device.
+func (*Device) Bypass(netip.Addr) error { return net.ErrClosed }
 
 // Malformed returns 0.
 func (*Device) Malformed() uint64 { return 0 }

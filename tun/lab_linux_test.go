@@ -159,6 +159,48 @@ func (ns *namespace) addRoute(dst string, metric int, proto netlink.RouteProtoco
 	})
 }
 
+// route makes or replaces a route by a gateway, an interface, or none: "prohibit".
+func (ns *namespace) route(dst, by string, metric int) {
+	ns.t.Helper()
+	r := netlink.Route{Dst: ipNet(netip.MustParsePrefix(dst)), Priority: metric}
+	ns.do(func() {
+		gateway, err := netip.ParseAddr(by)
+		switch {
+		case err == nil && gateway.Is4() == (r.Dst.IP.To4() != nil):
+			r.Gw = gateway.AsSlice()
+		case err == nil:
+			l, err := netlink.LinkByName("under0")
+			if err != nil {
+				ns.t.Error(err)
+				return
+			}
+			r.LinkIndex, r.Via = l.Attrs().Index, &netlink.Via{AddrFamily: netlink.FAMILY_V6, Addr: gateway.AsSlice()}
+		case by == "prohibit":
+			r.Type = unix.RTN_PROHIBIT
+		default:
+			l, err := netlink.LinkByName(by)
+			if err != nil {
+				ns.t.Error(err)
+				return
+			}
+			r.LinkIndex, r.Scope = l.Attrs().Index, netlink.SCOPE_LINK
+		}
+		if err := netlink.RouteReplace(&r); err != nil {
+			ns.t.Errorf("route to %s by %s: %v", dst, by, err)
+		}
+	})
+}
+
+// unroute removes a route.
+func (ns *namespace) unroute(dst string, metric int) {
+	ns.t.Helper()
+	ns.do(func() {
+		if err := netlink.RouteDel(&netlink.Route{Dst: ipNet(netip.MustParsePrefix(dst)), Priority: metric, Scope: netlink.SCOPE_NOWHERE}); err != nil {
+			ns.t.Errorf("remove route to %s: %v", dst, err)
+		}
+	})
+}
+
 // wayTo is the name of the interface by which the kernel sends packets for dst.
 func (ns *namespace) wayTo(dst string) (name string) {
 	ns.t.Helper()

@@ -23,8 +23,8 @@ type link struct {
 	h      *netlink.Handle // stays in the namespace it was made in
 	link   netlink.Link
 	log    *slog.Logger
-	bypass bypass // of the watch, once that runs
-	watch  *watch // nil if there is nothing to bypass
+	bypass bypass
+	watch  *watch // nil if there are no routes into the device, and so nothing to bypass
 }
 
 // configureLink gives the interface c.Name all that c says of it and sets it up. On an error the
@@ -43,7 +43,7 @@ func configureLink(c Config) (_ *link, err error) {
 	if l.link, err = h.LinkByName(c.Name); err != nil {
 		return nil, fmt.Errorf("find interface: %w", err)
 	}
-	l.bypass = bypass{h: h, owner: l.link.Attrs().Index, log: l.log}
+	l.bypass.h, l.bypass.owner, l.bypass.log, l.bypass.plan = h, l.link.Attrs().Index, l.log, planRoutes(c)
 	l.bypass.removeStale()
 
 	if err := l.setProperties(c); err != nil {
@@ -52,23 +52,22 @@ func configureLink(c Config) (_ *link, err error) {
 	if err := l.setAddresses(c.Addresses); err != nil {
 		return nil, err
 	}
-	plan := planRoutes(c)
-	if err := l.addBypass(planBypass(c.Bypass, plan)); err != nil {
+	if err := l.openBypass(c.Bypass); err != nil {
 		return nil, err
 	}
 	if err := h.LinkSetUp(l.link); err != nil {
 		return nil, fmt.Errorf("set up: %w", permission(err))
 	}
-	if err := l.setRoutes(plan); err != nil {
+	if err := l.setRoutes(l.bypass.plan); err != nil {
 		return nil, err
 	}
 	l.awaitAddresses(c.Addresses)
 	return l, nil
 }
 
-// addBypass makes the bypass routes, and has them follow the machine's own from then on.
-func (l *link) addBypass(addresses []netip.Addr) error {
-	if len(addresses) == 0 {
+// openBypass makes the bypass routes, and has them follow the machine's own from then on.
+func (l *link) openBypass(addresses []netip.Addr) error {
+	if len(l.bypass.plan) == 0 {
 		return nil
 	}
 	w, err := newWatch() // before the first look, so that nothing is missed
@@ -76,7 +75,7 @@ func (l *link) addBypass(addresses []netip.Addr) error {
 		return err
 	}
 	l.watch = w
-	err = l.bypass.add(addresses)
+	err = l.bypass.open(addresses)
 	go w.run(func() {
 		if err := l.bypass.follow(); err != nil {
 			l.log.Warn("bypass routes do not follow the machine's", "error", err)
@@ -90,7 +89,7 @@ func (l *link) close() error {
 	if l.watch != nil {
 		l.watch.close()
 	}
-	err := l.bypass.remove()
+	err := l.bypass.close()
 	l.h.Close()
 	return err
 }

@@ -65,7 +65,7 @@ type Config struct {
 	// Bypass has the underlay addresses that must not be reached through the device: relays and
 	// remotes with endpoints. Each that Routes cover gets a host route by the way it is
 	// reached, from Open to Close: when the machine's own routes change it follows them, and
-	// while there is no way to the address it says so.
+	// while there is no way to the address it says so. Those learnt later are given to Device.Bypass.
 	Bypass []netip.Addr
 
 	// GSOMaxSize limits the super-packets that the kernel makes, in bytes, with some 320

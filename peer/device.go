@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/adit-overlay/adit/config"
@@ -105,6 +106,9 @@ func openTUN(ctx context.Context, c deviceConfig, why string) (device, error) {
 	if err != nil {
 		return device{}, err
 	}
+	if family := beside(c.Routes); family != "" {
+		c.Logger.Warn(family+" goes beside the tunnel", "because", besideWhy)
+	}
 	reach := func(a netip.Addr) {
 		if err := d.Bypass(a); err != nil && !errors.Is(err, net.ErrClosed) {
 			c.Logger.Warn("an underlay address may be drawn into the tunnel", "address", a, "error", err)
@@ -126,10 +130,7 @@ func (d device) hangUp() error {
 // bypass are the underlay addresses that a default route into the overlay must not cover. Names are
 // looked up now, while the way to a name server is still open.
 func bypass(ctx context.Context, c deviceConfig) []netip.Addr {
-	full := false
-	for _, r := range c.Routes {
-		full = full || r.Bits() == 0
-	}
+	full := slices.ContainsFunc(c.Routes, toInternet)
 	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
 	var all []netip.Addr

@@ -97,6 +97,9 @@ func printPeer(w io.Writer, path string, p *config.Peer) error {
 		}
 	}
 	s.rest(len(p.Peers))
+	if family, because := (&peer.Config{Peer: *p}).Beside(); family != "" {
+		s.row("warning", family+" goes beside the tunnel: "+because)
+	}
 	return s.Flush()
 }
 

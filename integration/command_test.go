@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
@@ -171,7 +172,7 @@ func TestNothingIsLeft(t *testing.T) {
 	}
 }
 
-// network is a host's interfaces, addresses, routes and rules, but for what the kernel makes of link-local addresses
+// network is a host's interfaces, addresses, routes, rules and tables of packet filters, but for what the kernel makes of link-local addresses
 // at its leisure.
 func network(t *testing.T, h *lab.Host) string {
 	t.Helper()
@@ -197,13 +198,22 @@ func network(t *testing.T, h *lab.Host) string {
 				continue // follows the addresses, sooner or later
 			}
 			if r.Dst == nil || !r.Dst.IP.IsLinkLocalUnicast() && !r.Dst.IP.IsMulticast() {
-				fmt.Fprintln(&b, "route", r)
+				fmt.Fprintln(&b, "route protocol", int(r.Protocol), "type", r.Type, "metric", r.Priority, r)
 			}
 		}
 		rules, err := netlink.RuleList(netlink.FAMILY_ALL)
 		errs = append(errs, err)
 		for _, r := range rules {
 			fmt.Fprintln(&b, "rule", r)
+		}
+		filters, err := nftables.New()
+		errs = append(errs, err)
+		if err == nil {
+			tables, err := filters.ListTables()
+			errs = append(errs, err)
+			for _, table := range tables {
+				fmt.Fprintln(&b, "table", table.Family, table.Name)
+			}
 		}
 	})
 	if err := errors.Join(errs...); err != nil {
@@ -216,9 +226,14 @@ func network(t *testing.T, h *lab.Host) string {
 // when it gets to it.
 func wantNetwork(t *testing.T, h *lab.Host, before string) {
 	t.Helper()
-	for start := time.Now(); network(t, h) != before; time.Sleep(10 * time.Millisecond) {
+	awaitNetwork(t, before, func() string { return network(t, h) })
+}
+
+func awaitNetwork(t *testing.T, want string, now func() string) {
+	t.Helper()
+	for start := time.Now(); now() != want; time.Sleep(10 * time.Millisecond) {
 		if time.Since(start) > soon {
-			t.Fatalf("the network of the host was\n%s\nand is\n%s", before, network(t, h))
+			t.Fatalf("the network of the host was\n%s\nand is\n%s", want, now())
 		}
 	}
 }

@@ -12,9 +12,13 @@
 //   - direct_test.go: peers that know each other need no relay
 //   - directory_test.go: a peer that knows its relay alone reaches every member
 //   - rekey_test.go: new keys under load cost no packet
-//   - recovery_test.go: restarts, new addresses and forgotten mappings, and the seconds they cost
+//   - recovery_test.go: restarts, outages, new addresses and forgotten mappings, and the seconds they cost
+//   - relayloss_test.go: a relay that goes away costs nothing where there is a direct path
+//   - mtu_test.go: wide paths, and narrow ones of which nobody tells
 //   - advertise_test.go: a network behind a peer without root
 //   - exit_test.go: all of a host's traffic through another peer
+//   - leak_test.go: nothing goes beside a full tunnel, and what does is told and can be stopped
+//   - kill_test.go: kills at any moment
 //   - command_test.go: the demo, the choice of mode, and what is left of a peer that ended
 //
 // The verbs they are written in are in overlay_test.go, what makes and runs peers, and access_test.go, what uses the

@@ -34,7 +34,7 @@ func TestRecovery(t *testing.T) {
 		t.Run(mode, func(t *testing.T) {
 			t.Parallel()
 			r := newRecovery(t, mode)
-			talk := r.startTalk(r.b.addr("IPv4"))
+			talk := startTalk(t, r.from, r.b.addr("IPv4"))
 			for _, blow := range []struct {
 				name  string
 				bound time.Duration
@@ -96,7 +96,7 @@ func TestRecoveryFromOutage(t *testing.T) {
 		t.Run(c.mode+"/"+c.what, func(t *testing.T) {
 			t.Parallel()
 			r := newRecovery(t, c.mode, "rekey_after: 10s")
-			talk := r.startTalk(r.b.addr("IPv4"))
+			talk := startTalk(t, r.from, r.b.addr("IPv4"))
 			for _, o := range c.outages {
 				o.begin(r)
 				r.wantAway(o.lasts)
@@ -158,9 +158,9 @@ func newRecovery(t *testing.T, mode string, lines ...string) *recovery {
 }
 
 // report tells how long something took, to who reads the log of a run that passed, too.
-func (r *recovery) report(what string, took time.Duration) {
-	line := fmt.Sprintf("recovery: %s: %s: %.2f s", r.mode, what, took.Seconds())
-	r.t.Log(line)
+func report(t *testing.T, what string, took time.Duration) {
+	line := fmt.Sprintf("recovery: %s: %.2f s", what, took.Seconds())
+	t.Log(line)
 	fmt.Fprintln(os.Stdout, line)
 }
 
@@ -181,7 +181,7 @@ func (r *recovery) wantAway(d time.Duration) {
 func (r *recovery) wantBack(after string, bound time.Duration) {
 	r.t.Helper()
 	took := r.from.awaitFirst(r.t, r.b.addr("IPv4"), recoveryLimit)
-	r.report(after, took)
+	report(r.t, r.mode+": "+after, took)
 	if took > bound {
 		r.t.Errorf("%s: %s: the overlay was back after %v, want it within %v", r.mode, after, took, bound)
 	}
@@ -202,16 +202,15 @@ type talk struct {
 	stop   context.CancelFunc
 }
 
-func (r *recovery) startTalk(host string) *talk {
-	t := r.t
+func startTalk(t *testing.T, from access, host string) *talk {
 	t.Helper()
-	r.from.awaitConversation(t, host, soon)
-	echo, err := r.from(t.Context(), "tcp", net.JoinHostPort(host, service.EchoPort))
+	from.awaitConversation(t, host, soon)
+	echo, err := from(t.Context(), "tcp", net.JoinHostPort(host, service.EchoPort))
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(t.Context())
-	resp, err := r.from.get(ctx, host, "/steady/2000000")
+	resp, err := from.get(ctx, host, "/steady/2000000")
 	if err != nil {
 		t.Fatal(err)
 	}

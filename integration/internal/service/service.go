@@ -27,16 +27,21 @@ func Serve(n Network) error {
 	if err != nil {
 		return err
 	}
-	echo, err := n.Listen("tcp", ":"+EchoPort)
-	if err != nil {
-		return err
-	}
-	packets, err := n.ListenPacket("udp", ":"+EchoPort)
-	if err != nil {
-		return err
-	}
 	go http.Serve(files, Files())
-	go echoConns(echo)
+	return Echo(n, EchoPort)
+}
+
+// Echo sends back what comes to a port by TCP and by UDP.
+func Echo(n Network, port string) error {
+	conns, err := n.Listen("tcp", ":"+port)
+	if err != nil {
+		return err
+	}
+	packets, err := n.ListenPacket("udp", ":"+port)
+	if err != nil {
+		return err
+	}
+	go echoConns(conns)
 	go echoPackets(packets)
 	return nil
 }

@@ -11,8 +11,9 @@ import (
 
 // Ports on which Serve listens.
 const (
-	FilePort = "80" // HTTP: Files
-	EchoPort = "7"  // TCP and UDP: what is received is sent back
+	FilePort    = "80" // HTTP: Files
+	EchoPort    = "7"  // TCP and UDP: what is received is sent back
+	DiscardPort = "9"  // TCP: what is received is thrown away
 )
 
 // A Network is where Serve listens: a peer, or a host of a lab.
@@ -27,7 +28,12 @@ func Serve(n Network) error {
 	if err != nil {
 		return err
 	}
+	dump, err := n.Listen("tcp", ":"+DiscardPort)
+	if err != nil {
+		return err
+	}
 	go http.Serve(files, Files())
+	go serveConns(dump, discard)
 	return Echo(n, EchoPort)
 }
 
@@ -41,7 +47,7 @@ func Echo(n Network, port string) error {
 	if err != nil {
 		return err
 	}
-	go echoConns(conns)
+	go serveConns(conns, echo)
 	go echoPackets(packets)
 	return nil
 }
@@ -92,7 +98,7 @@ func steady(w http.ResponseWriter, r *http.Request, rate int64) {
 	}
 }
 
-func echoConns(l net.Listener) {
+func serveConns(l net.Listener, serve func(net.Conn)) {
 	for {
 		c, err := l.Accept()
 		if err != nil {
@@ -100,8 +106,20 @@ func echoConns(l net.Listener) {
 		}
 		go func() {
 			defer c.Close()
-			io.Copy(c, c)
+			serve(c)
 		}()
+	}
+}
+
+func echo(c net.Conn) { io.Copy(c, c) }
+
+// discard reads by large pieces, which io.Discard by itself would not.
+func discard(c net.Conn) {
+	b := make([]byte, 256<<10)
+	for {
+		if _, err := c.Read(b); err != nil {
+			return
+		}
 	}
 }
 

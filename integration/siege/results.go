@@ -1,0 +1,47 @@
+//go:build linux
+
+package main
+
+import (
+	"encoding/json"
+	"os"
+
+	"github.com/adit-overlay/adit/integration/internal/stage"
+)
+
+// results are everything a run has found. It is what -json writes.
+type results struct {
+	Command string
+	Machine stage.Machine
+	Quick   bool `json:",omitempty"`
+	Rows    []rowResults
+}
+
+type rowResults struct {
+	ID, Attack string
+	Findings   []finding
+	Error      string `json:",omitempty"` // what kept the row from its end
+}
+
+// broken is how much did not hold. A row that did not come to its end, or asked nothing, did not either.
+func (r *results) broken() (n int) {
+	for _, row := range r.Rows {
+		if row.Error != "" || len(row.Findings) == 0 {
+			n++
+		}
+		for _, f := range row.Findings {
+			if !f.Held && !f.Unsure {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+func (r *results) writeJSON(path string) error {
+	b, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, append(b, '\n'), 0o644)
+}

@@ -1,0 +1,104 @@
+//go:build linux
+
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/adit-overlay/adit/integration/internal/roster"
+	"github.com/adit-overlay/adit/integration/internal/stage"
+	"github.com/adit-overlay/adit/integration/lab"
+)
+
+// Floods of handshakes, beside a stream between two members.
+var handshakeRows = []row{
+	handshakes("handshakes-relay", "valid", theRelay),
+	handshakes("handshakes-relay-invalid", "invalid", theRelay),
+	handshakes("handshakes-tun", "valid", aPeer(tun)),
+	handshakes("handshakes-tun-invalid", "invalid", aPeer(tun)),
+	handshakes("handshakes-netstack", "valid", aPeer(stack)),
+}
+
+// target is who is attacked.
+type target struct {
+	name   string
+	number int // in the roster
+	field  func(*siege) *field
+	victim func(*field) *lab.Process
+	knows  string // what newcomers know
+}
+
+var theRelay = target{"a relay", roster.Relay, (*siege).relayed, func(f *field) *lab.Process { return f.relay }, via(victimIP)}
+
+func aPeer(m mode) target {
+	return target{
+		"a peer in mode " + string(m), memberB,
+		func(s *siege) *field { return s.direct(m) }, func(f *field) *lab.Process { return f.b }, at(victimIP),
+	}
+}
+
+const (
+	handshakeRate = 20000
+	leastBulk     = 0.85 // of what it is without
+	inTime        = 2 * time.Second
+	fewLines      = 10
+)
+
+func handshakes(id, kind string, t target) row {
+	return row{id, fmt.Sprintf("%d handshakes a second at %s, %s MAC1, forged sources", handshakeRate, t.name, kind), func(s *siege) {
+		f := t.field(s)
+		f.besideFlood(t, f.flood(kind, t.number, handshakeRate), handshakeRate)
+	}}
+}
+
+// besideFlood asks of a flood what it does to the stream, to newcomers, to the victim's memory and log. It is
+// the same flood all the time: when it is not at the victim, it is at a socket beside it that nobody reads, so that
+// what it costs to send and to carry is on both sides of the comparison.
+func (f *field) besideFlood(t target, x *foe, rate int) {
+	s, v := f.s, t.victim(f)
+	b := f.bulk()
+	window := pick(s, time.Second, 200*time.Millisecond)
+	x.at(victim) // what it needs for its work, it has from here on
+	s.sleep(window)
+	before := f.resident(v)
+	said := lines(v)
+	var without, with []float64
+	for range pick(s, 9, 2) {
+		x.at(beside)
+		s.sleep(window / 5)
+		without = append(without, b.rate(window))
+		x.at(victim)
+		s.sleep(window / 5)
+		with = append(with, b.rate(window))
+	}
+	ratio := median(with) / median(without)
+	s.measured(ratio >= leastBulk, fmt.Sprintf("the stream keeps %.0f %%", leastBulk*100), "%.0f %%: %s, without %s", ratio*100, gbit(median(with)), gbit(median(without)))
+	var entries []time.Duration
+	for n := range pick(s, 3, 1) {
+		entries = append(entries, f.newcomer(firstNewcomer+n, t.knows))
+	}
+	worst := slices.Max(entries)
+	s.measured(worst < inTime, fmt.Sprintf("a newcomer is in within %v", inTime), "%v at most, of %d", worst.Round(10*time.Millisecond), len(entries))
+	after := f.resident(v)
+	s.measured(after <= before*1.1, "memory stays as it is, to 10 %", "%.1f MB, before %.1f MB", after/1e6, before/1e6)
+	n := lines(v) - said
+	s.found(n <= fewLines, fmt.Sprintf("no more than %d lines in the log", fewLines), "%d", n)
+	var r flooded
+	x.end(&r)
+	s.measured(r.rate() > 0.95*float64(rate), fmt.Sprintf("%d datagrams a second are sent", rate), "%.0f", r.rate())
+}
+
+// resident is the memory of a process, in bytes.
+func (f *field) resident(p *lab.Process) float64 {
+	n, err := stage.Memory(stage.ResidentNow, p)
+	if err != nil {
+		f.s.Fatalf("%v", err)
+	}
+	return n
+}
+
+// lines is how many lines a process has logged.
+func lines(p *lab.Process) int { return strings.Count(p.Output(), "\n") }

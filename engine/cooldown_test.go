@@ -117,6 +117,7 @@ func TestAFloodFromAVictimsAddressSpendsNothingOfIts(t *testing.T) {
 	arrives := func(msg []byte) {
 		in.now = now
 		in.message(&underlay.Message{Buf: msg, Seg: len(msg), Addr: victim})
+		in.replies.flush(in.carrier)
 	}
 	_, plain := initiation(200)
 	_, wrong := initiation(208)
@@ -137,7 +138,7 @@ func TestAFloodFromAVictimsAddressSpendsNothingOfIts(t *testing.T) {
 	if n := net.Stats().DatagramsSent - sent; n != 1 || len(e.inbox.handshakes) != underLoad {
 		t.Fatalf("%d answers to the victim's initiation, and %d wait; want a cookie", n, len(e.inbox.handshakes))
 	}
-	reply, err := e.inbox.jar.Reply(nil, first, victim, now) // what went to the victim says the same
+	reply, err := e.inbox.doorkeeper.jar.AppendReply(nil, nil, first, victim, now) // what went to the victim says the same
 	if err != nil || cookie.Open(reply, now) != nil {
 		t.Fatal("no cookie")
 	}

@@ -35,7 +35,7 @@ func fuzzed(t testing.TB) (e *Engine, in *inbound, s *session) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e.serveInitiation(msg, path{carrier: c, addr: netip.MustParseAddrPort("192.0.2.2:2")}, time.Now())
+	e.serveInitiation(letter{msg: msg, from: path{carrier: c, addr: netip.MustParseAddrPort("192.0.2.2:2")}}, time.Now())
 	s = r.keys.next
 	if s == nil {
 		t.Fatal("no session")
@@ -74,7 +74,7 @@ func FuzzDatagram(f *testing.F) {
 				e.serve(l, in.now)
 				continue
 			case l := <-e.inbox.handshakes:
-				e.serveInitiation(l.msg, l.from, in.now)
+				e.serveInitiation(l, in.now)
 				continue
 			default:
 			}

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
-	"net/netip"
 	"sync"
 	"time"
 
@@ -235,8 +234,8 @@ func (r *Remote) receiveNotice(now time.Time) {
 const inFlight = firstRetry / 2
 
 // serveInitiation answers an initiation that has passed the filters of the inbox.
-func (e *Engine) serveInitiation(msg []byte, from path, now time.Time) {
-	req, err := e.local.ReadInitiation(msg)
+func (e *Engine) serveInitiation(l letter, now time.Time) {
+	req, err := e.local.ReadInitiation(l.msg)
 	if err != nil {
 		e.dropHandshake(err)
 		return
@@ -244,26 +243,29 @@ func (e *Engine) serveInitiation(msg []byte, from path, now time.Time) {
 	r := e.Remote(req.Remote)
 	if r == nil {
 		e.drop(DropUnknownKey)
-		e.lookups.meet(req.Remote, letter{msg: msg, from: from}, now)
+		e.lookups.meet(req.Remote, l, now)
 		return
 	}
-	r.receiveInitiation(req, from, now)
+	if r.receiveInitiation(req, l.from, now) {
+		e.inbox.doorkeeper.refund(l)
+	}
 }
 
-func (r *Remote) receiveInitiation(req *wire.Request, from path, now time.Time) {
+// receiveInitiation reports whether req was made by the remote now, as far as can be known: not whether it is answered.
+func (r *Remote) receiveInitiation(req *wire.Request, from path, now time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	e, h := r.engine, &r.hs
 	switch {
 	case r.closed:
 		e.drop(DropUnknownKey)
-		return
+		return false
 	case !req.Timestamp.After(h.accepted):
 		e.drop(DropReplayedHandshake)
-		return
-	case !h.budgetFor(req.Timestamp, e.cfg.WallClock()).take(now):
+		return false
+	case !h.budgetFor(req.Timestamp, e.cfg.WallClock()).take(now, wire.Cooldown, wire.CooldownBurst):
 		e.drop(DropCooldown)
-		return
+		return false
 	}
 	h.accepted = req.Timestamp
 	if h.pending != nil {
@@ -275,7 +277,7 @@ func (r *Remote) receiveInitiation(req *wire.Request, from path, now time.Time) 
 			r.cancelInitiation()
 		case now.Sub(h.since) < wire.Precedence:
 			e.drop(DropCrossed)
-			return
+			return true
 		}
 	}
 	index := e.indexes.reserve(r, e.cfg.Random)
@@ -283,7 +285,7 @@ func (r *Remote) receiveInitiation(req *wire.Request, from path, now time.Time) 
 	if err != nil {
 		e.indexes.release(index)
 		e.dropHandshake(err)
-		return
+		return true
 	}
 	s := newSession(r, &keys, false, now)
 	e.indexes.promote(s)
@@ -298,6 +300,7 @@ func (r *Remote) receiveInitiation(req *wire.Request, from path, now time.Time) 
 	h.cookie.Stamp(msg, now)
 	e.reaching(from)
 	e.send(from, msg)
+	return true
 }
 
 // budgetFor returns what an initiation of that time is taken from. Recordings, which are new to us if we have restarted, must
@@ -320,42 +323,6 @@ func (e *Engine) dropHandshake(err error) {
 	default:
 		e.drop(DropHandshakeForged)
 	}
-}
-
-// A budget is a number of handshakes, refilled one a Cooldown. The zero budget is full.
-type budget struct {
-	spent float64
-	at    time.Time
-}
-
-func (b *budget) take(now time.Time) bool {
-	if !b.at.IsZero() {
-		b.spent = max(0, b.spent-float64(now.Sub(b.at))/float64(wire.Cooldown))
-	}
-	b.at = now
-	if b.spent > wire.CooldownBurst-1 {
-		return false
-	}
-	b.spent++
-	return true
-}
-
-// budgets are those of addresses that have shown a cookie; an address that has not may be forged, and
-// must not spend its owner's. When there are too many, all are forgotten.
-type budgets map[netip.Addr]*budget
-
-const maxBudgets = 4096
-
-func (m budgets) take(a netip.Addr, now time.Time) bool {
-	b := m[a]
-	if b == nil {
-		if len(m) >= maxBudgets {
-			clear(m)
-		}
-		b = new(budget)
-		m[a] = b
-	}
-	return b.take(now)
 }
 
 // unreachable tells whoever sent the packets we hold that they will not be delivered.

@@ -62,7 +62,7 @@ func BenchmarkServeInitiation(b *testing.B) {
 					e.local.Forget(r.key)
 					e.local.Know(r.key)
 				}
-				e.serveInitiation(msgs[i%remotes], from, now)
+				e.serveInitiation(letter{msg: msgs[i%remotes], from: from}, now)
 			}
 			for _, r := range known {
 				if r.keys.next == nil {

@@ -59,6 +59,7 @@ func (in *inbound) run(from underlay.Receiver) error {
 		for i := range messages[:n] {
 			in.message(&messages[i])
 		}
+		in.replies.flush(in.carrier)
 		in.out.Flush()
 		if in.shelf != nil {
 			in.shelf.clear()
@@ -83,6 +84,7 @@ type inbound struct {
 	out     *packet.Coalescer
 	shelf   *shelf // before the device; nil if no other goroutine receives from the carrier
 	nonce   wire.Nonce
+	replies replies
 	notices *rate.Limiter // sent
 	heed    *rate.Limiter // notices received, which anybody can send
 
@@ -107,7 +109,7 @@ const (
 
 func newInbound(e *Engine, c underlay.Carrier, t *turn, shared bool) *inbound {
 	in := &inbound{
-		e: e, carrier: c, turn: t,
+		e: e, carrier: c, turn: t, replies: newReplies(e),
 		notices: rate.NewLimiter(noticesPerSecond, noticesPerSecond),
 		heed:    rate.NewLimiter(heedPerSecond, heedPerSecond),
 	}
@@ -169,7 +171,7 @@ func (in *inbound) datagram(b []byte, from path, more int) {
 	}
 	switch kind := wire.KindOf(b); kind {
 	case wire.KindInitiation:
-		in.e.filterInitiation(b, from, in.now)
+		in.initiation(b, from)
 	case wire.KindResponse, wire.KindCookieReply:
 		if index, _ := wire.ReceiverOf(b); in.e.indexes.initiation(index) == nil {
 			in.e.drop(DropUnexpected) // and takes nobody's place in the queue
@@ -211,7 +213,7 @@ func (in *inbound) data(b []byte, h wire.DataHeader, from path, more int) {
 		if s == nil {
 			in.e.drop(DropUnknownIndex)
 			if in.notices.AllowN(in.now, 1) {
-				in.e.send(from, wire.AppendNotice(nil, h.Receiver))
+				in.replies.add(wire.AppendNotice(in.replies.room(), h.Receiver), from)
 			}
 			return
 		}

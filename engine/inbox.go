@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"sync"
 	"time"
 
 	"github.com/adit-overlay/adit/wire"
@@ -14,16 +13,14 @@ type inbox struct {
 	local      *wire.Local
 	handshakes chan letter
 	others     chan letter
-
-	mu      sync.Mutex // guards what follows
-	jar     *wire.CookieJar
-	budgets budgets
+	doorkeeper doorkeeper
 }
 
 // A letter is a copy of a message and where it came from.
 type letter struct {
 	msg    []byte
 	from   path
+	paid   bool     // for handshakes: took from the budget of the unproven
 	remote *Remote  // for control messages: whose it is
 	sealed *session // and by which session it came
 }
@@ -31,60 +28,13 @@ type letter struct {
 const (
 	handshakeQueue = 256
 	otherQueue     = 1024
-
-	// underLoad is how many handshakes may wait before an initiation has to show a cookie (§7).
-	underLoad = 32
 )
 
 func (b *inbox) init(local *wire.Local) {
 	b.local = local
 	b.handshakes = make(chan letter, handshakeQueue)
 	b.others = make(chan letter, otherQueue)
-	b.jar = wire.NewCookieJar(local)
-	b.budgets = make(budgets)
-}
-
-// filterInitiation is the cheap filter before the queue: MAC, cookie, rate. msg is borrowed.
-func (e *Engine) filterInitiation(msg []byte, from path, now time.Time) {
-	b := &e.inbox
-	if !b.local.CheckMAC1(msg) {
-		e.drop(DropMAC1)
-		return
-	}
-	if len(b.handshakes) >= underLoad && !e.provenAddress(msg, from, now) {
-		return
-	}
-	select {
-	case b.handshakes <- letter{msg: append([]byte(nil), msg...), from: from}:
-	default:
-		e.drop(DropHandshakeQueue)
-	}
-}
-
-// provenAddress reports whether the sender has shown that it receives where it says it is, and has not
-// sent too much from there. To one that has not, a cookie goes.
-func (e *Engine) provenAddress(msg []byte, from path, now time.Time) bool {
-	b := &e.inbox
-	_, addr, ok := from.under()
-	if !ok {
-		e.drop(DropNoPath)
-		return false
-	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if !b.jar.Check(msg, addr, now) {
-		e.drop(DropCookie)
-		if reply, err := b.jar.Reply(e.cfg.Random, msg, addr, now); err == nil {
-			e.send(from, reply)
-		}
-		return false
-	}
-	// All who come by one relay share its address; their circuits are the relay's to limit.
-	if from.relay == nil && addr.IsValid() && !b.budgets.take(addr.Addr(), now) {
-		e.drop(DropCooldown)
-		return false
-	}
-	return true
+	b.doorkeeper.init(local)
 }
 
 // post queues anything but an initiation. msg is borrowed.
@@ -111,7 +61,7 @@ func (e *Engine) serveInbox() {
 		case l := <-b.others:
 			e.serve(l, time.Now())
 		case l := <-b.handshakes:
-			e.serveInitiation(l.msg, l.from, time.Now())
+			e.serveInitiation(l, time.Now())
 		case <-e.ctx.Done():
 			return
 		}

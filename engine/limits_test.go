@@ -61,6 +61,7 @@ func TestTheHandshakeQueueIsLimitedAndTheNewestAreDropped(t *testing.T) {
 	}
 	const beyond = 30
 	now := time.Now()
+	in.now = now
 	_, msg, err := local.Initiate(nil, e.PublicKey(), wire.PresharedKey{}, 1, now, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -70,13 +71,13 @@ func TestTheHandshakeQueueIsLimitedAndTheNewestAreDropped(t *testing.T) {
 		cookie := wire.NewCookie(e.PublicKey())
 		cookie.Stamp(msg, now)
 		if i >= underLoad {
-			e.filterInitiation(msg, path{carrier: in.carrier, addr: from}, now)
-			reply, err := e.inbox.jar.Reply(nil, msg, from, now)
+			in.initiation(msg, path{carrier: in.carrier, addr: from})
+			reply, err := e.inbox.doorkeeper.jar.AppendReply(nil, nil, msg, from, now)
 			if err != nil || cookie.Open(reply, now) != nil || !cookie.Stamp(msg, now) {
 				t.Fatal("no cookie")
 			}
 		}
-		e.filterInitiation(msg, path{carrier: in.carrier, addr: from}, now)
+		in.initiation(msg, path{carrier: in.carrier, addr: from})
 	}
 	if n := len(e.inbox.handshakes); n != handshakeQueue {
 		t.Errorf("%d wait, want %d", n, handshakeQueue)
@@ -132,6 +133,7 @@ func TestNoticesSentAreLimited(t *testing.T) {
 	for range many {
 		in.message(&underlay.Message{Buf: data, Seg: len(data), Addr: netip.MustParseAddrPort("203.0.113.7:7")})
 	}
+	in.replies.flush(in.carrier)
 	if n := in.carrier.(*underlay.Node).Stats().DatagramsSent - sent; n != noticesPerSecond {
 		t.Errorf("%d notices for %d datagrams, want %d", n, many, noticesPerSecond)
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -42,6 +43,9 @@ func (j *CookieJar) Check(msg []byte, from netip.AddrPort, now time.Time) bool {
 		return false
 	}
 	_, _, mac2 := splitMACs(msg)
+	if mac(mac2) == (mac{}) {
+		return false // it shows none (§6)
+	}
 	for i := range j.secrets {
 		s := &j.secrets[i]
 		if !s.usable(now, 2*CookieLife) {
@@ -56,9 +60,10 @@ func (j *CookieJar) Check(msg []byte, from netip.AddrPort, now time.Time) bool {
 	return false
 }
 
-// Reply returns the cookie reply to msg, an initiation or response whose MAC1 was checked (an ErrMalformed
-// otherwise). It is shorter than msg. It reads 12 bytes of random, and 32 more when the secret is due.
-func (j *CookieJar) Reply(random io.Reader, msg []byte, from netip.AddrPort, now time.Time) ([]byte, error) {
+// AppendReply appends to dst the cookie reply to msg, an initiation or response whose MAC1 was checked (an ErrMalformed
+// otherwise). It is shorter than msg. It reads 12 bytes of random, and 32 more when the secret is due. With room for it in dst
+// it allocates nothing, for it is what a flood is answered by.
+func (j *CookieJar) AppendReply(dst []byte, random io.Reader, msg []byte, from netip.AddrPort, now time.Time) ([]byte, error) {
 	if !carriesMACs(msg) {
 		return nil, ErrMalformed
 	}
@@ -70,17 +75,20 @@ func (j *CookieJar) Reply(random io.Reader, msg []byte, from netip.AddrPort, now
 		}
 		j.secrets[1], j.secrets[0] = j.secrets[0], s
 	}
-	b := make([]byte, CookieReplyLen)
-	b[0] = byte(KindCookieReply)
-	copy(b[4:8], msg[4:8])
+	n := len(dst)
+	dst = append(dst, byte(KindCookieReply), 0, 0, 0)
+	dst = append(dst, msg[4:8]...)
+	dst = slices.Grow(dst, CookieReplyLen-8)[:n+CookieReplyLen]
+	b := dst[n:]
 	nonce := b[8:20]
 	if _, err := io.ReadFull(random, nonce); err != nil {
 		return nil, fmt.Errorf("sealing a cookie: %w", err)
 	}
 	cookie := cookieFor(&j.secrets[0], from)
+	copy(b[20:], cookie[:])
 	_, mac1, _ := splitMACs(msg)
-	j.aead.Seal(b[20:20], nonce, cookie[:], mac1)
-	return b, nil
+	j.aead.Seal(b[20:20], nonce, b[20:20+macLen], mac1)
+	return dst, nil
 }
 
 // cookieFor: an IPv4 address is the same address whether a dual-stack socket mapped it or not. An

@@ -26,7 +26,7 @@ func TestCookie(t *testing.T) {
 	if jar.Check(m1, here, now) {
 		t.Fatal("zero MAC2 passes before any reply")
 	}
-	reply, err := jar.Reply(nil, m1, here, now)
+	reply, err := jar.AppendReply(nil, nil, m1, here, now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,12 +97,12 @@ func TestCookieLife(t *testing.T) {
 	for _, age := range []time.Duration{0, time.Minute, CookieLife - 1} { // of the secret
 		jar, cookie := NewCookieJar(b), NewCookie(b.Public())
 		_, m1 := initiate(t, a, b, PresharedKey{}, "")
-		if _, err := jar.Reply(nil, m1, there, start); err != nil {
+		if _, err := jar.AppendReply(nil, nil, m1, there, start); err != nil {
 			t.Fatal(err)
 		}
 		got := start.Add(age)
 		cookie.Stamp(m1, got)
-		reply, err := jar.Reply(nil, m1, here, got)
+		reply, err := jar.AppendReply(nil, nil, m1, here, got)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -113,7 +113,7 @@ func TestCookieLife(t *testing.T) {
 		if !cookie.Stamp(m1, late) || !jar.Check(m1, here, late) {
 			t.Fatalf("secret of age %v: cookie is no good just before its end", age)
 		}
-		if _, err := jar.Reply(nil, m1, there, late); err != nil { // may renew the secret
+		if _, err := jar.AppendReply(nil, nil, m1, there, late); err != nil { // may renew the secret
 			t.Fatal(err)
 		}
 		if !jar.Check(m1, here, late) {
@@ -135,7 +135,7 @@ func TestCookieSecretIsReplaced(t *testing.T) {
 	_, m1 := initiate(t, a, b, PresharedKey{}, "")
 	var keys [][32]byte
 	for i := range 3 {
-		if _, err := jar.Reply(nil, m1, here, start.Add(time.Duration(i)*CookieLife)); err != nil {
+		if _, err := jar.AppendReply(nil, nil, m1, here, start.Add(time.Duration(i)*CookieLife)); err != nil {
 			t.Fatal(err)
 		}
 		keys = append(keys, jar.secrets[0].key)
@@ -156,7 +156,7 @@ func TestCookieForBothMessages(t *testing.T) {
 		cookie := NewCookie(a.Public())
 		cookie.Stamp(ba, start)
 		cookie.Stamp(resp, start)
-		reply, err := jar.Reply(nil, first, here, start)
+		reply, err := jar.AppendReply(nil, nil, first, here, start)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -177,16 +177,16 @@ func TestCookieBadArguments(t *testing.T) {
 		if jar.Check(msg, here, start) || cookie.Stamp(msg, start) {
 			t.Errorf("%x passes", msg)
 		}
-		if _, err := jar.Reply(nil, msg, here, start); !errors.Is(err, ErrMalformed) {
+		if _, err := jar.AppendReply(nil, nil, msg, here, start); !errors.Is(err, ErrMalformed) {
 			t.Errorf("Reply(%x): %v", msg, err)
 		}
 	}
 	for _, n := range []int{0, 31, 32, 43} {
 		jar := NewCookieJar(b)
-		if _, err := jar.Reply(io.LimitReader(newStream(1), int64(n)), m1, here, start); err == nil {
+		if _, err := jar.AppendReply(nil, io.LimitReader(newStream(1), int64(n)), m1, here, start); err == nil {
 			t.Errorf("%d bytes of randomness sufficed", n)
 		}
-		if _, err := jar.Reply(nil, m1, here, start); err != nil {
+		if _, err := jar.AppendReply(nil, nil, m1, here, start); err != nil {
 			t.Errorf("after an error: %v", err)
 		}
 	}
@@ -195,7 +195,7 @@ func TestCookieBadArguments(t *testing.T) {
 func FuzzCookieReply(f *testing.F) {
 	a, b := newTestLocal(f, 1), newTestLocal(f, 2)
 	_, m1 := initiate(f, a, b, PresharedKey{}, "")
-	reply, err := NewCookieJar(b).Reply(newStream(103), m1, here, start)
+	reply, err := NewCookieJar(b).AppendReply(nil, newStream(103), m1, here, start)
 	if err != nil {
 		f.Fatal(err)
 	}

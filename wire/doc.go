@@ -27,7 +27,7 @@
 //	cookie.Stamp(msg, now)            – initiation →
 //	                                                   local.CheckMAC1(msg)       cheap
 //	                                                   jar.Check(msg, from, now)  only under load; if
-//	                                                   false: send jar.Reply(…), nothing more
+//	                                                   false: send jar.AppendReply(…), nothing more
 //	                                                   req, err := local.ReadInitiation(msg)
 //	                                                   req.Timestamp newer than the last of req.Remote?
 //	                                                   msg, keys, err := req.Respond(…)

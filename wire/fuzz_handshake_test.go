@@ -148,7 +148,7 @@ func (h *handshakes) step(what, how byte) {
 		if a == nil {
 			return
 		}
-		reply, err := h.jars[1-a.from].Reply(nil, a.initiation, here, h.now)
+		reply, err := h.jars[1-a.from].AppendReply(nil, nil, a.initiation, here, h.now)
 		if err != nil {
 			t.Fatal(err)
 		}

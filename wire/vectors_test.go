@@ -213,7 +213,7 @@ func cookieVectors(t testing.TB) []cookieVector {
 		jar, cookie := NewCookieJar(c.jar), NewCookie(c.jar.Public())
 		msg := bytes.Clone(c.msg)
 		cookie.Stamp(msg, start)
-		reply, err := jar.Reply(bytes.NewReader(slices.Concat(v.Secret, v.Nonce)), msg, c.from, start)
+		reply, err := jar.AppendReply(nil, bytes.NewReader(slices.Concat(v.Secret, v.Nonce)), msg, c.from, start)
 		if err != nil {
 			t.Fatal(err)
 		}

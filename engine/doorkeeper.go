@@ -1,0 +1,101 @@
+package engine
+
+import (
+	"sync"
+	"time"
+
+	"github.com/adit-overlay/adit/wire"
+)
+
+// The doorkeeper says which initiations are worth a Diffie-Hellman. All are while there is no load; then those whose
+// senders have shown, by a cookie, that they receive where they say they are, and none of them too often (§16).
+type doorkeeper struct {
+	mu      sync.Mutex // guards what follows
+	jar     *wire.CookieJar
+	budgets budgets
+
+	// unproven is what strangers may cost us without a cookie. A handshake that comes to something gives back what it
+	// took: members are free to come, however many at once.
+	unproven budget
+}
+
+const (
+	// underLoad is how many handshakes may wait before an initiation has to show a cookie.
+	underLoad = 32
+
+	// So many handshakes may come to nothing at once, and one more each refill. One costs a processor a tenth
+	// of a millisecond, so the refills come to half a hundredth of its time.
+	unprovenBurst  = 64
+	unprovenRefill = 20 * time.Millisecond
+)
+
+func (k *doorkeeper) init(local *wire.Local) {
+	k.jar = wire.NewCookieJar(local)
+	k.budgets = make(budgets)
+}
+
+// pay reports whether an initiation needs no cookie, when so many wait.
+func (k *doorkeeper) pay(waiting int, now time.Time) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return waiting < underLoad && k.unproven.take(now, unprovenRefill, unprovenBurst)
+}
+
+// refund is for a handshake that came to something.
+func (k *doorkeeper) refund(l letter) {
+	if l.paid {
+		k.mu.Lock()
+		k.unproven.giveBack()
+		k.mu.Unlock()
+	}
+}
+
+// initiation is the cheap filter before the queue of handshakes. msg is borrowed.
+func (in *inbound) initiation(msg []byte, from path) {
+	e, b := in.e, &in.e.inbox
+	if !b.local.CheckMAC1(msg) {
+		e.drop(DropMAC1)
+		return
+	}
+	paid := b.doorkeeper.pay(len(b.handshakes), in.now)
+	if !paid && !in.proven(msg, from) {
+		return
+	}
+	select {
+	case b.handshakes <- letter{msg: append([]byte(nil), msg...), from: from, paid: paid}:
+	default:
+		e.drop(DropHandshakeQueue)
+	}
+}
+
+// proven reports whether the sender has shown that it receives where it says it is, and has not
+// sent too much from there. To one that has not, a cookie goes.
+func (in *inbound) proven(msg []byte, from path) bool {
+	_, addr, ok := from.under()
+	if !ok {
+		in.e.drop(DropNoPath)
+		return false
+	}
+	e, k := in.e, &in.e.inbox.doorkeeper
+	k.mu.Lock()
+	shown := k.jar.Check(msg, addr, in.now)
+	// All who come by one relay share its address; their circuits are the relay's to limit.
+	within := shown && (from.relay != nil || !addr.IsValid() || k.budgets.take(addr.Addr(), in.now))
+	var cookie []byte
+	if !shown {
+		cookie, _ = k.jar.AppendReply(in.replies.room(), e.cfg.Random, msg, addr, in.now) // none without randomness
+	}
+	k.mu.Unlock()
+	switch {
+	case within:
+		return true
+	case shown:
+		e.drop(DropCooldown)
+	default:
+		e.drop(DropCookie)
+		if cookie != nil {
+			in.replies.add(cookie, from)
+		}
+	}
+	return false
+}

@@ -19,13 +19,14 @@ import (
 )
 
 // A field is a lab with an overlay: two members, a relay if they reach each other by one only, and the wild, a network on which
-// attackers are, and newcomers. Whoever is attacked, the victim, is on the wild too, and has the
-// way to all other addresses there: what it answers to forged sources does go out, and comes to nothing.
+// attackers are, and newcomers. Whoever is attacked, the victim, is on the wild too. What it answers to forged
+// sources does go out, by a cable to where it is thrown away: what others do with it does not cost this machine.
 type field struct {
 	*lab.Network
 	s   *siege
 	dir string
 
+	wild                                      *lab.Switch
 	hostA, hostB, hostRelay, hostFoe, hostNew *lab.Host
 	a, b, relay                               *lab.Process
 }
@@ -38,13 +39,12 @@ const (
 )
 
 const (
-	port      = 5040
-	idlePort  = 5041 // of the victim: a socket of nobody's, beside the one that is attacked
-	wildNet   = "203.0.113.0/24"
-	victimIP  = "203.0.113.1"
-	foeIP     = "203.0.113.9"
-	newIP     = "203.0.113.4"
-	nowhereIP = "203.0.113.254" // the way to everything else
+	port     = 5040
+	idlePort = 5041 // of the victim: a socket of nobody's, beside the one that is attacked
+	wildNet  = "203.0.113.0/24"
+	victimIP = "203.0.113.1"
+	foeIP    = "203.0.113.9"
+	newIP    = "203.0.113.4"
 )
 
 var (
@@ -59,12 +59,13 @@ var (
 func (s *siege) newField(victim string) (f *field, v *lab.Host) {
 	f = &field{Network: lab.New(s), s: s}
 	f.dir = f.TempDir(lab.User{})
-	wild := f.Switch("wild")
-	v = f.Host(victim, lab.On(wild, victimIP+"/24"), lab.Gateway(nowhereIP))
-	f.hostFoe = f.Host("foe", lab.On(wild, foeIP+"/24"))
-	f.hostNew = f.Host("newcomer", lab.On(wild, newIP+"/24"))
-	nowhere := f.Router("nowhere", lab.On(wild, nowhereIP+"/24"))
-	nowhere.Run("ip", "route", "add", "blackhole", "default")
+	f.wild = f.Switch("wild")
+	v = f.Host(victim, lab.On(f.wild, victimIP+"/24"))
+	f.hostFoe = f.Host("foe", lab.On(f.wild, foeIP+"/24"))
+	f.hostNew = f.Host("newcomer", lab.On(f.wild, newIP+"/24"))
+	f.Cable(lab.Plug(v), lab.Plug(f.Host("elsewhere")))
+	v.Run("ip", "link", "set", "eth1", "arp", "off") // so nobody there is meant
+	v.Run("ip", "route", "add", everywhere.String(), "dev", "eth1")
 	v.ListenPacket("udp4", beside.String())
 	return f, v
 }
@@ -174,6 +175,7 @@ func (h onHost) ListenPacket(network, address string) (net.PacketConn, error) {
 // launch runs one of the programs; start also waits until it says that it is ready.
 func (f *field) launch(h *lab.Host, program string, args ...string) *lab.Process {
 	p := h.Command(filepath.Join(f.s.programs, program), args...)
+	p.Env = f.s.env
 	p.Start()
 	return p
 }

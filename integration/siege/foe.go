@@ -3,12 +3,14 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/adit-overlay/adit/integration/lab"
 )
@@ -36,8 +38,9 @@ func (f *field) foe(h *lab.Host, args ...string) *foe {
 }
 
 // flood runs an attacker that sends datagrams of a kind from forged sources.
-func (f *field) flood(kind string, victim, rate int) *foe {
-	return f.foe(f.hostFoe, "flood", "-kind", kind, "-victim", fmt.Sprint(victim), "-from", everywhere.String(), "-rate", fmt.Sprint(rate))
+func (f *field) flood(kind string, victim, rate int, more ...string) *foe {
+	args := []string{"flood", "-kind", kind, "-victim", fmt.Sprint(victim), "-from", everywhere.String(), "-rate", fmt.Sprint(rate)}
+	return f.foe(f.hostFoe, append(args, more...)...)
 }
 
 // at has the foe send to where it is told from now on.
@@ -49,6 +52,15 @@ func (x *foe) pause() { x.order("") }
 func (x *foe) order(line string) {
 	if _, err := fmt.Fprintln(x.orders, line); err != nil {
 		x.s.Fatalf("an attacker ended: %s", x.Output())
+	}
+}
+
+// spent waits until the foe has sent what it was to send.
+func (x *foe) spent() {
+	ctx, cancel := context.WithTimeout(x.s.Context(), time.Minute)
+	defer cancel()
+	if err := x.WaitFor(ctx, "spent"); err != nil {
+		x.s.Fatalf("%v", err)
 	}
 }
 
@@ -68,6 +80,8 @@ func (x *foe) end(result any) {
 type flooded struct {
 	Sent    int
 	Seconds float64
+
+	Addresses, Cookies, Stamped int // of a flood from real ones
 }
 
 func (r flooded) rate() float64 { return float64(r.Sent) / r.Seconds }

@@ -7,6 +7,9 @@ import "slices"
 // programme is every row, file by file.
 func programme() []row {
 	return slices.Concat(
+		floodRows,
 		handshakeRows,
+		replayRows,
+		strangerRows,
 	)
 }

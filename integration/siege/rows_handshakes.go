@@ -4,6 +4,7 @@ package main
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -20,6 +21,8 @@ var handshakeRows = []row{
 	handshakes("handshakes-tun", "valid", aPeer(tun)),
 	handshakes("handshakes-tun-invalid", "invalid", aPeer(tun)),
 	handshakes("handshakes-netstack", "valid", aPeer(stack)),
+	provenHandshakes("handshakes-relay-proven", theRelay),
+	provenHandshakes("handshakes-tun-proven", aPeer(tun)),
 }
 
 // target is who is attacked.
@@ -54,15 +57,30 @@ func handshakes(id, kind string, t target) row {
 	}}
 }
 
+// proven are the addresses that the attacker really has.
+var proven = netip.MustParsePrefix("203.0.113.128/25")
+
+func provenHandshakes(id string, t target) row {
+	attack := fmt.Sprintf("%d handshakes a second at %s, from %d addresses that answer cookies", handshakeRate, t.name, 1<<(32-proven.Bits()))
+	return row{id, attack, func(s *siege) {
+		f := t.field(s)
+		f.hostFoe.Run("ip", "route", "add", "local", proven.String(), "dev", "lo")
+		x := f.foe(f.hostFoe, "prove", "-victim", fmt.Sprint(t.number), "-from", proven.String(), "-rate", fmt.Sprint(handshakeRate))
+		r := f.besideFlood(t, x, handshakeRate)
+		s.found(r.Stamped > 0, "cookies are asked for and shown", "%d of %d addresses hold one, of %d given", r.Stamped, r.Addresses, r.Cookies)
+	}}
+}
+
 // besideFlood asks of a flood what it does to the stream, to newcomers, to the victim's memory and log. It is
 // the same flood all the time: when it is not at the victim, it is at a socket beside it that nobody reads, so that
 // what it costs to send and to carry is on both sides of the comparison.
-func (f *field) besideFlood(t target, x *foe, rate int) {
+func (f *field) besideFlood(t target, x *foe, rate int) flooded {
 	s, v := f.s, t.victim(f)
 	b := f.bulk()
 	window := pick(s, time.Second, 200*time.Millisecond)
-	x.at(victim) // what it needs for its work, it has from here on
-	s.sleep(window)
+	x.at(victim)
+	f.newcomer(firstNewcomer, t.knows)
+	s.sleep(window) // what it needs for its work, it has from here on
 	before := f.resident(v)
 	said := lines(v)
 	var without, with []float64
@@ -78,7 +96,7 @@ func (f *field) besideFlood(t target, x *foe, rate int) {
 	s.measured(ratio >= leastBulk, fmt.Sprintf("the stream keeps %.0f %%", leastBulk*100), "%.0f %%: %s, without %s", ratio*100, gbit(median(with)), gbit(median(without)))
 	var entries []time.Duration
 	for n := range pick(s, 3, 1) {
-		entries = append(entries, f.newcomer(firstNewcomer+n, t.knows))
+		entries = append(entries, f.newcomer(firstNewcomer+1+n, t.knows))
 	}
 	worst := slices.Max(entries)
 	s.measured(worst < inTime, fmt.Sprintf("a newcomer is in within %v", inTime), "%v at most, of %d", worst.Round(10*time.Millisecond), len(entries))
@@ -89,6 +107,7 @@ func (f *field) besideFlood(t target, x *foe, rate int) {
 	var r flooded
 	x.end(&r)
 	s.measured(r.rate() > 0.95*float64(rate), fmt.Sprintf("%d datagrams a second are sent", rate), "%.0f", r.rate())
+	return r
 }
 
 // resident is the memory of a process, in bytes.

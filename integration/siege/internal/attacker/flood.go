@@ -9,9 +9,6 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"time"
-
-	"github.com/adit-overlay/adit/integration/internal/roster"
-	"github.com/adit-overlay/adit/wire"
 )
 
 // flooded is what a flood came to.
@@ -20,31 +17,37 @@ type flooded struct {
 	Seconds float64
 }
 
-// flood sends datagrams of a kind from forged sources, each from another. Each line is where to from now on, empty for
-// a pause.
+// flood sends datagrams of a kind from forged sources, each from another.
 func flood(o options, lines <-chan string) (any, error) {
-	next, err := ammunition(o.kind, roster.Key(o.victim).Public())
+	next, err := o.ammunition()
 	if err != nil {
 		return nil, err
 	}
 	if !o.from.Addr().Is4() {
 		return nil, errors.New("-from: want an IPv4 prefix")
 	}
+	return aim(o, lines, func() (netip.AddrPort, []byte) { return forged(o.from), next() })
+}
+
+// aim sends what next returns, to where the last line says. An empty line is a pause. When -count datagrams are
+// sent it says "spent", and waits for the next line to send as many again.
+func aim(o options, lines <-chan string, next func() (from netip.AddrPort, payload []byte)) (flooded, error) {
 	r, err := newRaw()
 	if err != nil {
-		return nil, err
+		return flooded{}, err
 	}
 	fmt.Println("ready")
 	var target netip.AddrPort
 	var p pace
+	left := o.count
 	for {
-		if o.count > 0 && r.sent >= o.count {
-			fmt.Println("spent")
-			o.count = 0
-			target = netip.AddrPort{}
-		}
-		line, told := "", false
-		if target.IsValid() {
+		line, told := "", !target.IsValid()
+		if told {
+			var ok bool
+			if line, ok = <-lines; !ok {
+				return p.result(r.sent), nil
+			}
+		} else {
 			select {
 			case l, ok := <-lines:
 				if !ok {
@@ -53,31 +56,36 @@ func flood(o options, lines <-chan string) (any, error) {
 				line, told = l, true
 			default:
 			}
-		} else {
-			l, ok := <-lines
-			if !ok {
-				return p.result(r.sent), nil
-			}
-			line, told = l, true
 		}
 		if told {
 			p.stop()
-			target = netip.AddrPort{}
+			target, left = netip.AddrPort{}, o.count
 			if line != "" {
 				if target, err = netip.ParseAddrPort(line); err != nil {
-					return nil, err
+					return flooded{}, err
 				}
 				p.start(o.rate)
 			}
 			continue
 		}
-		for range p.due() {
-			if err := r.send(forged(o.from), target, next()); err != nil {
-				return nil, err
+		n := p.due()
+		if o.count > 0 {
+			n = min(n, left)
+			left -= n
+		}
+		for range n {
+			from, payload := next()
+			if err := r.send(from, target, payload); err != nil {
+				return flooded{}, err
 			}
 		}
 		if err := r.flush(); err != nil {
-			return nil, err
+			return flooded{}, err
+		}
+		if o.count > 0 && left == 0 {
+			p.stop()
+			target = netip.AddrPort{}
+			fmt.Println("spent")
 		}
 	}
 }
@@ -131,40 +139,4 @@ func (p *pace) due() int {
 		}
 		time.Sleep(time.Millisecond)
 	}
-}
-
-// strangers is how many different initiations there are in a flood of them. Nobody remembers them by what they
-// are, so more would be the same.
-const strangers = 256
-
-// ammunition returns what to send next, again and again. What it returns is good until the next call.
-func ammunition(kind string, victim wire.PublicKey) (next func() []byte, err error) {
-	switch kind {
-	case "valid", "invalid":
-		all := make([][]byte, strangers)
-		for i := range all {
-			if all[i], err = initiation(victim); err != nil {
-				return nil, err
-			}
-			if kind == "invalid" {
-				all[i][len(all[i])-17] ^= 1 // the last byte of MAC1
-			}
-		}
-		return func() []byte { return all[rand.IntN(len(all))] }, nil
-	}
-	return nil, fmt.Errorf("-kind %q is not known", kind)
-}
-
-// initiation is a handshake begun by somebody unknown: all of it is right, so that it costs the victim the most.
-func initiation(victim wire.PublicKey) ([]byte, error) {
-	k, err := wire.GeneratePrivateKey(nil)
-	if err != nil {
-		return nil, err
-	}
-	local, err := wire.NewLocal(k)
-	if err != nil {
-		return nil, err
-	}
-	_, msg, err := local.Initiate(nil, victim, wire.PresharedKey{}, wire.Index(rand.Uint32()), time.Now(), nil)
-	return msg, err
 }

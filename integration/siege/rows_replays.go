@@ -1,0 +1,137 @@
+//go:build linux
+
+package main
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/adit-overlay/adit/integration/internal/roster"
+	"github.com/adit-overlay/adit/integration/lab"
+)
+
+// Replays by who is on the way.
+var replayRows = []row{
+	{"replays", "all that two peers send each other, sent again, and from another address", replays},
+}
+
+// homeIP is A, behind eve, who is on the way.
+const (
+	homeIP = "192.0.2.2"
+	eveIP  = "203.0.113.8"
+)
+
+// tapped is a field of two members, the way between which leads through eve.
+func (s *siege) tapped() (*field, *lab.Host) {
+	f, b := s.newField("b")
+	f.hostB = b
+	home := f.Switch("home")
+	eve := f.Router("eve", lab.On(home, "192.0.2.1/24"), lab.On(f.wild, eveIP+"/24"))
+	f.hostA = f.Host("a", lab.On(home, homeIP+"/24"), lab.Gateway("192.0.2.1"))
+	f.hostB.Run("ip", "route", "add", "192.0.2.0/24", "via", eveIP)
+	return f, eve
+}
+
+// replays has the members send numbered packets both ways, with a change of keys, all of which eve sends again
+// while they go on.
+func replays(s *siege) {
+	// Each datagram is by itself, as on a wire; and no configuration allows less than ten seconds.
+	const more = "udp: {gso: false, gro: false}\nrekey_after: 10s\n"
+	f, eve := s.tapped()
+	x := f.foe(eve, "replay", "-times", fmt.Sprint(pick(s, 10, 2)), "-other", foeIP, "-rate", "20000")
+	f.b = f.member(f.hostB, memberB, tun, fmt.Sprintf("listen: \":%d\"\n%speers: [{public_key: %q, allowed_ips: [%v/32]}]\n",
+		port, more, roster.Key(memberA).Public(), roster.IPv4(memberA)))
+	f.a = f.member(f.hostA, memberA, tun, more+at(victimIP))
+	there := f.number(f.hostA, f.hostB, memberB)
+	back := f.number(f.hostB, f.hostA, memberA)
+	s.sleep(pick(s, 15*time.Second, time.Second)) // and so over a change of keys
+	thief := f.hostFoe.Capture("eth0")
+	said := lines(f.a) + lines(f.b)
+	x.order("now")
+	x.spent()
+	s.sleep(pick(s, time.Second, 300*time.Millisecond))
+	for _, n := range []*numbered{there, back} {
+		n.finish()
+		s.found(n.twice == 0, n.way+": nothing arrives twice", "%d of %d packets", n.twice, n.arrived)
+		s.measured(float64(n.arrived) > 0.95*float64(n.sent), n.way+": all goes on", "%d of %d packets arrive", n.arrived, n.sent)
+		s.found(n.arrived > 0 && n.last > n.sent-max(n.sent/5, 10), n.way+": to the end", "%d is the last, of %d", n.last, n.sent)
+	}
+	stolen := 0
+	for _, frame := range thief.Stop() {
+		if d := frame.Data; !frame.Outgoing && len(d) > 42 && d[23] == 17 && (d[42] == 2 || d[42] == 4) {
+			stolen++
+		}
+	}
+	s.found(stolen == 0, "no response and no data goes to where it was sent again from", "%d datagrams", stolen)
+	n := lines(f.a) + lines(f.b) - said
+	s.found(n <= fewLines, fmt.Sprintf("no more than %d lines in the log", fewLines), "%d", n)
+	var r struct{ Seen, Sent int }
+	x.end(&r)
+	s.found(r.Seen > 0 && r.Sent >= 2*r.Seen, "all is sent again", "%d datagrams, as %d", r.Seen, r.Sent)
+}
+
+// numbered are packets of UDP with numbers, from one member to another.
+type numbered struct {
+	way  string
+	stop chan struct{}
+	wg   sync.WaitGroup
+	in   net.PacketConn
+
+	sent, arrived, twice, last int // valid when finished
+}
+
+// number sends packets from one host to the other, where member is, until finish.
+func (f *field) number(from, to *lab.Host, member int) *numbered {
+	n := &numbered{way: fmt.Sprintf("from %s to %s", from.Name(), to.Name()), stop: make(chan struct{})}
+	n.in = to.ListenPacket("udp4", netip.AddrPortFrom(roster.IPv4(member), 9999).String())
+	out, err := from.Dial("udp4", n.in.LocalAddr().String())
+	if err != nil {
+		f.s.Fatalf("%v", err)
+	}
+	n.wg.Go(func() { n.send(out) })
+	n.wg.Go(n.receive)
+	return n
+}
+
+func (n *numbered) send(c net.Conn) {
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	var b [100]byte
+	for {
+		select {
+		case <-n.stop:
+			time.AfterFunc(200*time.Millisecond, func() { n.in.Close() })
+			return
+		case <-tick.C:
+			n.sent++
+			binary.BigEndian.PutUint64(b[:], uint64(n.sent))
+			c.Write(b[:])
+		}
+	}
+}
+
+func (n *numbered) receive() {
+	seen := make(map[uint64]bool)
+	b := make([]byte, 1500)
+	for {
+		if _, _, err := n.in.ReadFrom(b); err != nil {
+			return
+		}
+		i := binary.BigEndian.Uint64(b)
+		n.arrived++
+		if seen[i] {
+			n.twice++
+		}
+		seen[i] = true
+		n.last = max(n.last, int(i))
+	}
+}
+
+func (n *numbered) finish() {
+	close(n.stop)
+	n.wg.Wait()
+}

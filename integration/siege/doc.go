@@ -12,6 +12,7 @@
 //
 //   - row.go: what a row is; rows_*.go: the attacks; programme.go: all of them
 //   - field.go, bulk.go: relay and members, what they carry meanwhile, and how a newcomer gets in
+//   - memory.go: what processes hold and allocate, and what they log
 //   - foe.go: attackers as processes; internal/attacker: the program they are
 //   - run.go, results.go, table.go: the order of it all, and what is shown
 package main

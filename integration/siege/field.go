@@ -175,7 +175,7 @@ func (h onHost) ListenPacket(network, address string) (net.PacketConn, error) {
 // launch runs one of the programs; start also waits until it says that it is ready.
 func (f *field) launch(h *lab.Host, program string, args ...string) *lab.Process {
 	p := h.Command(filepath.Join(f.s.programs, program), args...)
-	p.Env = f.s.env
+	p.Env = []string{traced}
 	p.Start()
 	return p
 }

@@ -23,7 +23,6 @@ type siege struct {
 	*stage.Stage
 	programs string // where adit, box and attacker are
 	quick    bool
-	env      []string // added to the environment of adit
 	progress func(format string, args ...any)
 
 	findings []finding

@@ -5,14 +5,12 @@ package main
 import (
 	"encoding/binary"
 	"fmt"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/adit-overlay/adit/integration/internal/roster"
 	"github.com/adit-overlay/adit/integration/internal/service"
-	"github.com/adit-overlay/adit/integration/lab"
 )
 
 // Floods of datagrams that come to nothing, as fast as they can be sent.
@@ -22,14 +20,18 @@ var floodRows = []row{
 	datagrams("datagrams-netstack", aPeer(stack), "noise", "unknown", "known"),
 }
 
-// smallest is the least that Go's memory gives out at a time, in bytes.
-const smallest = 8
+const (
+	// smallest is the least that Go's memory gives out at a time, in bytes.
+	smallest = 8
+
+	// enough datagrams, that what cannot be seen of what is given out, up to 4 MB, is less than that for each.
+	enough = 1_000_000
+)
 
 // datagrams floods with one kind after the other, and asks what it cost in memory given out. Nothing else goes on
 // meanwhile: what the victim allocates, it allocates for the flood.
 func datagrams(id string, t target, kinds ...string) row {
 	return row{id, fmt.Sprintf("datagrams at line rate at %s: %s", t.name, strings.Join(kinds, ", ")), func(s *siege) {
-		s.env = []string{"GODEBUG=gctrace=1"}
 		f := t.field(s)
 		index := f.index(t)
 		v := t.victim(f)
@@ -38,8 +40,11 @@ func datagrams(id string, t target, kinds ...string) row {
 			x.at(victim)
 			s.sleep(pick(s, time.Second, 50*time.Millisecond)) // what it needs for its work, it has from here on
 			said, collected, arrived := logged(v), collections(v), f.arrived()
-			s.sleep(pick(s, 5*time.Second, 250*time.Millisecond))
-			received := f.arrived() - arrived
+			received := 0
+			for end := time.Now().Add(pick(s, time.Minute, 200*time.Millisecond)); received < enough && time.Now().Before(end); {
+				s.sleep(100 * time.Millisecond)
+				received = f.arrived() - arrived
+			}
 			given := allocated(v, collected)
 			x.end(new(flooded))
 			each := float64(given) / float64(received)
@@ -98,34 +103,4 @@ func (f *field) arrived() int {
 	}
 	f.s.Fatalf("the kernel does not say what arrived")
 	return 0
-}
-
-// collection is a line of GODEBUG=gctrace=1: what there was when a collection began, when it ended, and what
-// was in use, in MB.
-var collection = regexp.MustCompile(`(?m)^gc \d+ .* (\d+)->(\d+)->(\d+) MB, (\d+) MB goal`)
-
-// collections is how many there have been.
-func collections(p *lab.Process) int { return len(collection.FindAllString(p.Output(), -1)) }
-
-// allocated is no less than what p has allocated since there had been so many collections, in bytes: what collections
-// have found new, and what the next would be due for.
-func allocated(p *lab.Process, since int) (bytes int) {
-	const mb = 1 << 20
-	live, goal := 0, 4
-	for i, m := range collection.FindAllStringSubmatch(p.Output(), -1) {
-		var n [4]int
-		for k := range n {
-			n[k], _ = strconv.Atoi(m[k+1]) // digits
-		}
-		if i >= since {
-			bytes += (n[0] - live) * mb
-		}
-		live, goal = n[2], max(4, 2*n[2])
-	}
-	return bytes + (goal-live)*mb
-}
-
-// logged is how many lines a process has logged, without what it says of collections.
-func logged(p *lab.Process) int {
-	return lines(p) - collections(p)
 }

@@ -50,7 +50,7 @@ func replays(s *siege) {
 	back := f.number(f.hostB, f.hostA, memberA)
 	s.sleep(pick(s, 15*time.Second, time.Second)) // and so over a change of keys
 	thief := f.hostFoe.Capture("eth0")
-	said := lines(f.a) + lines(f.b)
+	said := logged(f.a) + logged(f.b)
 	x.order("now")
 	x.spent()
 	s.sleep(pick(s, time.Second, 300*time.Millisecond))
@@ -67,7 +67,7 @@ func replays(s *siege) {
 		}
 	}
 	s.found(stolen == 0, "no response and no data goes to where it was sent again from", "%d datagrams", stolen)
-	n := lines(f.a) + lines(f.b) - said
+	n := logged(f.a) + logged(f.b) - said
 	s.found(n <= fewLines, fmt.Sprintf("no more than %d lines in the log", fewLines), "%d", n)
 	var r struct{ Seen, Sent int }
 	x.end(&r)

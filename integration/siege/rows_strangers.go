@@ -20,19 +20,19 @@ func strangers(id string, t target) row {
 	return row{id, fmt.Sprintf("a million forged sources at %s: scans, handshakes with and without MAC1, data and circuit data", t.name), func(s *siege) {
 		f := t.field(s)
 		v := t.victim(f)
+		first := f.flood("mixed", t.number, rate)
+		first.at(victim)
+		f.warm(v)
+		first.end(new(flooded))
 		x := f.flood("mixed", t.number, rate, "-count", fmt.Sprint(pick(s, crowd, crowd/50)))
-		// What it needs for its work, it has after a few thousand.
-		x.at(victim)
-		s.sleep(pick(s, time.Second, 100*time.Millisecond))
-		x.pause()
 		s.sleep(pick(s, 2*time.Second, 0))
-		before, said := f.resident(v), lines(v)
+		before, said := f.resident(v), logged(v)
 		x.at(victim)
 		x.spent()
 		s.sleep(pick(s, 5*time.Second, 0))
 		after := f.resident(v)
 		s.measured(after <= before*1.1, "memory comes back to what it was, to 10 %", "%.1f MB, before %.1f MB", after/1e6, before/1e6)
-		n := lines(v) - said
+		n := logged(v) - said
 		s.found(n <= fewLines, fmt.Sprintf("no more than %d lines in the log", fewLines), "%d", n)
 		c, err := f.hostA.Dial("tcp", f.service(service.EchoPort))
 		s.found(err == nil, "the members still reach each other", "%v", orYes(err))

@@ -17,6 +17,8 @@ type doorkeeper struct {
 	// unproven is what strangers may cost us without a cookie. A handshake that comes to something gives back what it
 	// took: members are free to come, however many at once.
 	unproven budget
+
+	told time.Time // when the log last had a line about it
 }
 
 const (
@@ -27,6 +29,9 @@ const (
 	// of a millisecond, so the refills come to half a hundredth of its time.
 	unprovenBurst  = 64
 	unprovenRefill = 20 * time.Millisecond
+
+	// tellLoad is how often the log says that there is load, while there is.
+	tellLoad = time.Minute
 )
 
 func (k *doorkeeper) init(local *wire.Local) {
@@ -82,10 +87,19 @@ func (in *inbound) proven(msg []byte, from path) bool {
 	// All who come by one relay share its address; their circuits are the relay's to limit.
 	within := shown && (from.relay != nil || !addr.IsValid() || k.budgets.take(addr.Addr(), in.now))
 	var cookie []byte
+	tell := false
 	if !shown {
 		cookie, _ = k.jar.AppendReply(in.replies.room(), e.cfg.Random, msg, addr, in.now) // none without randomness
+		if tell = in.now.Sub(k.told) >= tellLoad; tell {
+			k.told = in.now
+		}
 	}
 	k.mu.Unlock()
+	if tell {
+		e.log.Warn("too many handshakes: who begins one has to show first that it is where it says",
+			"unknown_key", e.Dropped(DropUnknownKey), "forged", e.Dropped(DropHandshakeForged), "replayed", e.Dropped(DropReplayedHandshake),
+			"do", "nothing, unless members do not get in: then see whether their keys are known here")
+	}
 	switch {
 	case within:
 		return true

@@ -1,7 +1,9 @@
 package engine
 
 import (
+	"log/slog"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -111,6 +113,28 @@ func TestAddressesOfOneIPv6NetworkShareABudget(t *testing.T) {
 		if taken != c.want {
 			t.Errorf("%s: three addresses take %d, want %d", c.name, taken, c.want)
 		}
+	}
+}
+
+func TestLoadIsLoggedOnceAMinute(t *testing.T) {
+	e, in, _ := fuzzed(t)
+	in.carrier = deaf{}
+	var said strings.Builder
+	e.log = slog.New(slog.NewTextHandler(&said, nil))
+	msg := strangersTo(t, e, 1)[0]
+	begin := time.Now()
+	for at := time.Duration(0); at < 10*time.Minute; at += 100 * time.Millisecond {
+		in.now = begin.Add(at)
+		for range 2 * unprovenBurst { // as many as a flood has, though nobody serves them
+			in.initiation(msg, path{carrier: in.carrier, addr: forgedSource(1)})
+		}
+		in.replies.flush(in.carrier)
+	}
+	if n := strings.Count(said.String(), "\n"); n != 10 {
+		t.Errorf("%d lines in 10 minutes, want 10:\n%s", n, said.String())
+	}
+	if !strings.Contains(said.String(), "keys are known here") {
+		t.Errorf("the log does not say what to do: %s", said.String())
 	}
 }
 

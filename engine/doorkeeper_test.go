@@ -123,7 +123,7 @@ func TestLoadIsLoggedOnceAMinute(t *testing.T) {
 	e.log = slog.New(slog.NewTextHandler(&said, nil))
 	msg := strangersTo(t, e, 1)[0]
 	begin := time.Now()
-	for at := time.Duration(0); at < 10*time.Minute; at += 100 * time.Millisecond {
+	for at := time.Duration(0); at < 10*time.Minute; at += time.Second {
 		in.now = begin.Add(at)
 		for range 2 * unprovenBurst { // as many as a flood has, though nobody serves them
 			in.initiation(msg, path{carrier: in.carrier, addr: forgedSource(1)})

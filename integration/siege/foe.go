@@ -46,9 +46,6 @@ func (f *field) flood(kind string, victim, rate int, more ...string) *foe {
 // at has the foe send to where it is told from now on.
 func (x *foe) at(to netip.AddrPort) { x.order(to.String()) }
 
-// pause has it wait.
-func (x *foe) pause() { x.order("") }
-
 func (x *foe) order(line string) {
 	if _, err := fmt.Fprintln(x.orders, line); err != nil {
 		x.s.Fatalf("an attacker ended: %s", x.Output())

@@ -7,16 +7,21 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/adit-overlay/adit/integration/internal/roster"
+	"github.com/adit-overlay/adit/integration/internal/service"
 	"github.com/adit-overlay/adit/integration/lab"
+	"github.com/adit-overlay/adit/wire"
 )
 
 // Replays by who is on the way.
 var replayRows = []row{
 	{"replays", "all that two peers send each other, sent again, and from another address", replays},
+	{"replays-restart", "the same, to a peer that has just restarted and remembers nothing", replaysAfterRestart},
 }
 
 // homeIP is A, behind eve, who is on the way.
@@ -43,8 +48,7 @@ func replays(s *siege) {
 	const more = "udp: {gso: false, gro: false}\nrekey_after: 10s\n"
 	f, eve := s.tapped()
 	x := f.foe(eve, "replay", "-times", fmt.Sprint(pick(s, 10, 2)), "-other", foeIP, "-rate", "20000")
-	f.b = f.member(f.hostB, memberB, tun, fmt.Sprintf("listen: \":%d\"\n%speers: [{public_key: %q, allowed_ips: [%v/32]}]\n",
-		port, more, roster.Key(memberA).Public(), roster.IPv4(memberA)))
+	f.b = f.tappedB(more)
 	f.a = f.member(f.hostA, memberA, tun, more+at(victimIP))
 	there := f.number(f.hostA, f.hostB, memberB)
 	back := f.number(f.hostB, f.hostA, memberA)
@@ -60,15 +64,68 @@ func replays(s *siege) {
 		s.measured(float64(n.arrived) > 0.95*float64(n.sent), n.way+": all goes on", "%d of %d packets arrive", n.arrived, n.sent)
 		s.found(n.arrived > 0 && n.last > n.sent-max(n.sent/5, 10), n.way+": to the end", "%d is the last, of %d", n.last, n.sent)
 	}
-	stolen := 0
-	for _, frame := range thief.Stop() {
-		if d := frame.Data; !frame.Outgoing && len(d) > 42 && d[23] == 17 && (d[42] == 2 || d[42] == 4) {
-			stolen++
-		}
-	}
+	stolen := sentTo(thief, wire.KindResponse, wire.KindData)
 	s.found(stolen == 0, "no response and no data goes to where it was sent again from", "%d datagrams", stolen)
 	n := logged(f.a) + logged(f.b) - said
 	s.found(n <= fewLines, fmt.Sprintf("no more than %d lines in the log", fewLines), "%d", n)
+	var r struct{ Seen, Sent int }
+	x.end(&r)
+	s.found(r.Seen > 0 && r.Sent >= 2*r.Seen, "all is sent again", "%d datagrams, as %d", r.Seen, r.Sent)
+}
+
+// tappedB runs B, which waits for A.
+func (f *field) tappedB(more string) *lab.Process {
+	return f.member(f.hostB, memberB, tun, fmt.Sprintf("listen: \":%d\"\n%speers: [{public_key: %q, allowed_ips: [%v/32]}]\n",
+		port, more, roster.Key(memberA).Public(), roster.IPv4(memberA)))
+}
+
+// sentTo counts what a host that captures was sent of some kinds.
+func sentTo(c *lab.Capture, kinds ...wire.Kind) (n int) {
+	const headers = 14 + 28 // Ethernet, IPv4 and UDP
+	for _, frame := range c.Stop() {
+		if b := frame.Data; !frame.Outgoing && len(b) > headers && b[23] == 17 && slices.Contains(kinds, wire.KindOf(b[headers:])) {
+			n++
+		}
+	}
+	return n
+}
+
+// replaysAfterRestart repeats to B what it has heard before it restarted: handshakes whose times it no longer knows,
+// too.
+func replaysAfterRestart(s *siege) {
+	const more = "udp: {gso: false, gro: false}\n"
+	f, eve := s.tapped()
+	x := f.foe(eve, "replay", "-times", fmt.Sprint(pick(s, 20, 3)), "-other", foeIP, "-rate", "5000")
+	f.b = f.tappedB(more)
+	f.a = f.member(f.hostA, memberA, tun, more+at(victimIP))
+	f.serve(f.hostB)
+	n := f.number(f.hostA, f.hostB, memberB)
+	s.sleep(pick(s, 3*time.Second, 500*time.Millisecond))
+	thief := f.hostFoe.Capture("eth0")
+	f.b.Signal(syscall.SIGKILL)
+	<-f.b.Done()
+	x.order("now")
+	begin := time.Now()
+	f.b = f.tappedB(more)
+	for {
+		c, err := f.hostA.Dial("tcp", f.service(service.EchoPort))
+		if err == nil {
+			c.Close()
+			break
+		}
+		if time.Since(begin) > patience {
+			s.Fatalf("A does not reach B any more: %v; B wrote:\n%s", err, f.b.Output())
+		}
+	}
+	back := time.Since(begin)
+	s.measured(back < 5*time.Second, "A reaches B again within 5s", "%v", back.Round(10*time.Millisecond))
+	x.spent()
+	n.finish()
+	// What A has sent and heard nothing of, it may send again to who has restarted (§19).
+	const again = 16
+	s.found(n.twice <= again, fmt.Sprintf("nothing arrives twice, but %d packets at most that A itself repeats", again), "%d of %d packets", n.twice, n.arrived)
+	stolen := sentTo(thief, wire.KindData)
+	s.found(stolen == 0, "no data goes to where it was sent again from", "%d datagrams", stolen)
 	var r struct{ Seen, Sent int }
 	x.end(&r)
 	s.found(r.Seen > 0 && r.Sent >= 2*r.Seen, "all is sent again", "%d datagrams, as %d", r.Seen, r.Sent)

@@ -39,8 +39,10 @@ const (
 	firstRetry = time.Second
 	lastRetry  = 3 * time.Second
 
-	// hurriedRetry is how long at most while packets wait, so that they flow two seconds after a remote is back.
-	hurriedRetry = 3 * time.Second / 2
+	// hurriedRetry is how long at most while packets wait, and relayRetry how long for a relay, by which others are found: so
+	// that packets flow two seconds after both are back.
+	hurriedRetry = time.Second
+	relayRetry   = 3 * time.Second / 4
 
 	// giveUp is how long a remote that nothing is kept up with is tried.
 	giveUp = 90 * time.Second
@@ -89,7 +91,7 @@ func (r *Remote) advanceHandshake(now time.Time) {
 	targets := r.targets(h.tries, now)
 	h.tries++
 	h.tried = now
-	h.due = now.Add(r.engine.retryAfter(h.tries))
+	h.due = now.Add(r.retryAfter())
 	if len(targets) == 0 {
 		return
 	}
@@ -125,14 +127,18 @@ func (r *Remote) hurry(now time.Time) {
 	}
 }
 
-// retryAfter is how long the try-th initiation is waited for: a second for the first few, then more up
-// to three, so that whoever comes back is found within five, each a little different so that two ends do not keep step.
-func (e *Engine) retryAfter(try int) time.Duration {
-	d := firstRetry
-	if try > 4 {
-		d = min(lastRetry, firstRetry*time.Duration(try-3))
+// retryAfter is how long an initiation is waited for: a second for the first few, then more up to three, so that whoever comes
+// back is found within five, and a relay sooner. Each time is a little different so that two ends do
+// not keep step.
+func (r *Remote) retryAfter() time.Duration {
+	d, last := firstRetry, lastRetry
+	if r.relay {
+		last = relayRetry
 	}
-	return d + e.jitter.upTo(d/8)
+	if n := r.hs.tries; n > 4 {
+		d = min(last, firstRetry*time.Duration(n-3))
+	}
+	return d + r.engine.jitter.upTo(d/8)
 }
 
 // jitter is chance that need not be secret.

@@ -259,7 +259,7 @@ func (r *Remote) carrierAdded(c underlay.Carrier) {
 	if r.hs.active && r.hs.pending == nil {
 		r.hs.due, r.hs.tries = time.Now(), 0 // there was no way to send anything yet
 	}
-	r.wake()
+	r.wakeIfBusy()
 }
 
 // linkIs is told who is at the other end of a carrier between two fixed ends: nobody else is.

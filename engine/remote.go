@@ -89,7 +89,9 @@ func (e *Engine) AddRemote(c RemoteConfig) (*Remote, error) {
 	if r.relay {
 		e.routes.ask(e.cfg.Addresses)
 	}
-	r.wake()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.wakeIfBusy()
 	return r, nil
 }
 
@@ -152,6 +154,14 @@ const never = 1 << 62 * time.Nanosecond
 func (r *Remote) wake() {
 	if !r.woken.Swap(true) {
 		r.timer.Reset(0)
+	}
+}
+
+// wakeIfBusy spares remotes that have nothing to do: each that wakes is a goroutine, and a relay has thousands of them at
+// its start. It is called with mu held.
+func (r *Remote) wakeIfBusy() {
+	if r.keepUp() || r.hs.active {
+		r.wake()
 	}
 }
 

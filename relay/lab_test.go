@@ -41,7 +41,7 @@ type lab struct {
 	relay *Relay
 	wire  *underlay.Node // the relay's
 
-	ids   byte // keys and addresses given out
+	ids   uint16 // keys and addresses given out
 	nodes []*node
 	raws  []*raw
 }
@@ -91,10 +91,11 @@ func newLab(t *testing.T) *lab {
 // identity gives out keys and addresses, none twice.
 func (l *lab) identity() (k wire.PrivateKey, addr netip.AddrPort, ip, ip6 netip.Addr) {
 	l.ids++
-	k[1], k[31] = l.ids, 0x40
-	addr = netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, l.ids}), 5040)
-	ip = netip.AddrFrom4([4]byte{10, 9, 0, l.ids})
-	ip6 = netip.AddrFrom16([16]byte{0: 0xfd, 3: 9, 15: l.ids})
+	high, low := byte(l.ids>>8), byte(l.ids)
+	k[1], k[2], k[31] = low, high, 0x40
+	addr = netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2 + high, low}), 5040)
+	ip = netip.AddrFrom4([4]byte{10, 9, high, low})
+	ip6 = netip.AddrFrom16([16]byte{0: 0xfd, 3: 9, 14: high, 15: low})
 	return k, addr, ip, ip6
 }
 
@@ -171,7 +172,7 @@ func (n *node) start() {
 	n.dev = newDevice()
 	e, err := engine.New(engine.Config{
 		PrivateKey: n.key, Device: n.dev, MTU: n.mtu, RekeyAfter: n.rekey, Random: n.random,
-		Addresses: []netip.Prefix{netip.PrefixFrom(n.ip, 24), netip.PrefixFrom(n.ip6, 64)},
+		Addresses: []netip.Prefix{netip.PrefixFrom(n.ip, 16), netip.PrefixFrom(n.ip6, 64)},
 	})
 	if err != nil {
 		n.lab.t.Fatal(err)

@@ -102,7 +102,9 @@ func cookieFor(s *cookieSecret, from netip.AddrPort) mac {
 // A Cookie is what an initiator, or a responder whose response was answered so, keeps of one remote's cookie
 // (§7). One goroutine at a time uses it.
 type Cookie struct {
-	aead  cipher.AEAD
+	remote PublicKey
+	aead   cipher.AEAD // nil until a reply comes, which for most remotes never happens
+
 	sent  [2]sentMAC // of the last initiation and the last response stamped
 	value mac
 	got   time.Time
@@ -116,7 +118,7 @@ type sentMAC struct {
 
 // NewCookie returns an empty holder for the cookie of remote.
 func NewCookie(remote PublicKey) *Cookie {
-	return &Cookie{aead: newAEAD(cookieKey(remote))}
+	return &Cookie{remote: remote}
 }
 
 // Stamp writes MAC2 into msg, an initiation or response about to be sent to the remote, if a fresh cookie is held,
@@ -148,6 +150,9 @@ func (c *Cookie) Open(reply []byte, now time.Time) error {
 		s := &c.sent[i]
 		if !s.open {
 			continue
+		}
+		if c.aead == nil {
+			c.aead = newAEAD(cookieKey(c.remote))
 		}
 		v, err := c.aead.Open(nil, reply[8:20], reply[20:], s.mac1[:])
 		if err != nil {

@@ -49,6 +49,7 @@ func runRelay(ctx context.Context, c config.Relay, log *slog.Logger) error {
 		return err
 	}
 	defer r.Close()
+	spareMemory()
 	govern(ctx)
 	st := r.Status()
 	if st.Mode != "" {

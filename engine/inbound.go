@@ -249,7 +249,7 @@ func (in *inbound) data(b []byte, h wire.DataHeader, from path, more int) {
 			return
 		}
 		if msg, ok := wire.TrimControl(dst); ok {
-			in.e.post(letter{msg: msg, from: from, remote: s.remote, sealed: s}, DropControl)
+			in.e.postControl(letter{msg: msg, from: from, remote: s.remote, sealed: s}, in.now)
 		} else {
 			in.e.drop(DropControl)
 		}

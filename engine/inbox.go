@@ -28,6 +28,14 @@ type letter struct {
 const (
 	handshakeQueue = 256
 	otherQueue     = 1024
+
+	// othersInARow is how many of the rest a handshake waits for at most: there may be more of them all the time.
+	othersInARow = 64
+
+	// A remote may send so many control messages a second, and so many at once: at a relay, all that it may ask (§13), and
+	// some more. A relay of ours tells us of every member that wants to talk with us, so it has no limit.
+	controlsPerSecond = 200
+	controlsAtOnce    = 1200
 )
 
 func (b *inbox) init(local *wire.Local) {
@@ -47,16 +55,30 @@ func (e *Engine) post(l letter, reason Drop) {
 	}
 }
 
-// serveInbox deals with what comes in, until Close. Handshakes wait for the rest.
+// postControl queues a control message, which came sealed. One remote that sends them without end has its share, and takes nobody
+// else's place in the queue. l.msg is borrowed.
+func (e *Engine) postControl(l letter, now time.Time) {
+	if r := l.remote; !r.relay && !r.controls.AllowN(now, 1) {
+		e.drop(DropControlRate)
+		return
+	}
+	e.post(l, DropControl)
+}
+
+// serveInbox deals with what comes in, until Close. Handshakes, which cost more, wait for the rest, but not for ever.
 func (e *Engine) serveInbox() {
 	b := &e.inbox
-	for {
-		select {
-		case l := <-b.others:
-			e.serve(l, time.Now())
-			continue
-		default:
+	for row := 0; ; {
+		if row < othersInARow {
+			select {
+			case l := <-b.others:
+				e.serve(l, time.Now())
+				row++
+				continue
+			default:
+			}
 		}
+		row = 0
 		select {
 		case l := <-b.others:
 			e.serve(l, time.Now())

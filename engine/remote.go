@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/adit-overlay/adit/underlay"
 	"github.com/adit-overlay/adit/wire"
 )
@@ -46,6 +48,8 @@ type Remote struct {
 	life    liveness
 	mtu     pathMTU
 	unheard unheard
+
+	controls *rate.Limiter // control messages it may send
 
 	mu     sync.Mutex // guards what follows, control's part
 	name   string
@@ -103,6 +107,7 @@ func (e *Engine) newRemote(c RemoteConfig) *Remote {
 	r := &Remote{
 		engine: e, key: c.PublicKey, relay: c.Relay, told: len(c.AllowedIPs) == 0,
 		name: c.Name, psk: psk, allow: slices.Clone(c.AllowedIPs),
+		controls: rate.NewLimiter(controlsPerSecond, controlsAtOnce),
 	}
 	r.hs.cookie = wire.NewCookie(c.PublicKey)
 	r.life.epoch = time.Now()

@@ -27,6 +27,7 @@ const (
 	DropInner
 	DropSource
 	DropControl
+	DropControlRate
 	DropCircuit
 	DropDevice
 
@@ -62,6 +63,7 @@ var dropTable = [dropReasons]struct{ name, meaning string }{
 	DropInner:             {"inner", "an inner packet that is malformed"},
 	DropSource:            {"source", "an inner packet from an address that is not the remote's"},
 	DropControl:           {"control", "a control message that is malformed, not for us, or more than the queue holds"},
+	DropControlRate:       {"control_rate", "a control message beyond what one remote may send"},
 	DropCircuit:           {"circuit", "a datagram by a circuit that is not open"},
 	DropDevice:            {"device", "a packet the device refused"},
 	DropOutgoing:          {"outgoing", "a packet from the device that is malformed"},

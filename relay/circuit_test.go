@@ -328,6 +328,9 @@ func TestCircuitsOfAMemberAreLimited(t *testing.T) {
 		if s := d.open(a.key.Public()).Status; s != wire.CircuitLimit {
 			t.Errorf("one more than the limit of the other end: %v", s)
 		}
+		if n := l.relay.Stats().Drops["circuit_limit"]; n != 2 {
+			t.Errorf("%d refusals are counted, want 2", n)
+		}
 		if s := a.open(b.key.Public()).Status; s != wire.CircuitOK {
 			t.Errorf("one that is there already: %v", s)
 		}

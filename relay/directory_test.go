@@ -114,6 +114,9 @@ func TestTooManyQuestionsAreToldToTryLater(t *testing.T) {
 		if s := modest.lookup(about).Status; s != wire.LookupFound {
 			t.Errorf("another member: %v", s)
 		}
+		if n := l.relay.Stats().Drops["question_limit"]; n != 2 {
+			t.Errorf("%d refusals are counted, want 2", n)
+		}
 		advance(time.Second)
 		for range questionsPerSecond {
 			if s := greedy.lookup(about).Status; s != wire.LookupFound {

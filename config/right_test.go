@@ -113,7 +113,14 @@ mtu: 1280   # the least IPv6 takes
 advertise:
 - 192.168.1.0/24
 - "2001:db8:1::/48"
-socks: {listen: "0.0.0.0:1080", username: me, password: 0123}
+socks:
+  listen: "0.0.0.0:1080"
+  username: me
+  password: 0123
+  max_connections: 500
+  max_connections_per_client: 20
+  handshake_timeout: 5s
+  idle_timeout: 600
 relays:
   - {public_key: "`+relayKey.Public().String()+`", endpoint: "relay.example.com:5040", pre_shared_key_file: web.psk}
 peers:
@@ -141,8 +148,11 @@ log: {level: debug, format: json}
 		Listen:       "[::]:5040",
 		MTU:          1280,
 		Advertise:    prefixes("192.168.1.0/24", "2001:db8:1::/48"),
-		Socks:        &Socks{Listen: "0.0.0.0:1080", Username: "me", Password: "0123"},
-		Relays:       []RelayEndpoint{{PublicKey: relayKey.Public(), PresharedKey: webPSK, Endpoint: "relay.example.com:5040"}},
+		Socks: &Socks{
+			Listen: "0.0.0.0:1080", Username: "me", Password: "0123",
+			MaxConnections: 500, MaxConnectionsPerClient: 20, HandshakeTimeout: 5 * time.Second, IdleTimeout: 10 * time.Minute,
+		},
+		Relays: []RelayEndpoint{{PublicKey: relayKey.Public(), PresharedKey: webPSK, Endpoint: "relay.example.com:5040"}},
 		Peers: []Remote{{
 			Name:         "web",
 			PublicKey:    webKey.Public(),

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"time"
 )
 
 // Socks is the SOCKS5 listener of a peer.
@@ -12,6 +13,12 @@ type Socks struct {
 	Listen   string // TCP: host:port
 	Username string // both empty: no password is asked
 	Password string `json:"-"`
+
+	// Limits. Zero is the proxy's default.
+	MaxConnections          int // clients at one time
+	MaxConnectionsPerClient int // the same, from one address that is not loopback
+	HandshakeTimeout        time.Duration
+	IdleTimeout             time.Duration
 }
 
 // Format prints String, whatever the verb: the password is in none.
@@ -73,7 +80,18 @@ func (s *Socks) reachable() (bool, error) {
 	return !at.Addr().Unmap().IsLoopback(), err
 }
 
-var socksKeys = []string{"listen", "username", "password"}
+var socksKeys = []string{
+	"listen", "username", "password", "max_connections", "max_connections_per_client", "handshake_timeout", "idle_timeout",
+}
+
+// Bounds of the limits. A client far away takes a second for its handshake, and one that is idle may be a shell somebody comes back to.
+const (
+	maxConnections      = 1 << 20
+	minHandshakeTimeout = time.Second
+	maxHandshakeTimeout = 10 * time.Minute
+	minIdleTimeout      = 10 * time.Second
+	maxIdleTimeout      = 30 * 24 * time.Hour
+)
 
 func readSocks(s *section) *Socks {
 	v, ok := s.get("socks")
@@ -101,6 +119,7 @@ func readSocks(s *section) *Socks {
 			v.wrong("a password in a file that is %s", s.report.loose)
 		}
 	}
+	socks.readLimits(sub)
 	if err := socks.checkListen(); err != nil {
 		at.wrong("%s", err)
 	}
@@ -108,4 +127,25 @@ func readSocks(s *section) *Socks {
 		v.wrong("%s", err)
 	}
 	return socks
+}
+
+func (s *Socks) readLimits(sub *section) {
+	for _, f := range []struct {
+		key   string
+		limit *int
+	}{
+		{"max_connections", &s.MaxConnections},
+		{"max_connections_per_client", &s.MaxConnectionsPerClient},
+	} {
+		if v, ok := sub.get(f.key); ok {
+			n, _ := v.integer(1, maxConnections, "connections")
+			*f.limit = int(n)
+		}
+	}
+	if v, ok := sub.get("handshake_timeout"); ok {
+		s.HandshakeTimeout, _ = v.duration(minHandshakeTimeout, maxHandshakeTimeout)
+	}
+	if v, ok := sub.get("idle_timeout"); ok {
+		s.IdleTimeout, _ = v.duration(minIdleTimeout, maxIdleTimeout)
+	}
 }

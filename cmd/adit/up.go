@@ -78,7 +78,8 @@ func socksFlag(said *config.Socks, addr string) (*config.Socks, error) {
 	}
 	s := config.Socks{Listen: addr}
 	if said != nil {
-		s.Username, s.Password = said.Username, said.Password
+		s = *said
+		s.Listen = addr
 	}
 	return &s, s.Check()
 }
@@ -143,7 +144,11 @@ func serveSocks(p *peer.Peer, s *config.Socks, log *slog.Logger) (*front, error)
 		return nil, fmt.Errorf("the SOCKS5 proxy cannot listen: %w", err)
 	}
 	f.addr = l.Addr().String()
-	f.server = &socks.Server{Dial: p.DialContext, Username: s.Username, Password: s.Password, Logger: log}
+	f.server = &socks.Server{
+		Dial: p.DialContext, Username: s.Username, Password: s.Password, Logger: log,
+		MaxConns: s.MaxConnections, MaxConnsPerClient: s.MaxConnectionsPerClient,
+		HandshakeTimeout: s.HandshakeTimeout, IdleTimeout: s.IdleTimeout,
+	}
 	go func() {
 		if err := f.server.Serve(l); !errors.Is(err, net.ErrClosed) {
 			f.failed <- fmt.Errorf("the SOCKS5 proxy: %w", err)

@@ -80,14 +80,17 @@ func (f *forwards) settled(id stack.TransportEndpointID) {
 
 // forwardTCP serves one connection, on a goroutine the forwarder started.
 func (f *forwards) forwardTCP(r *tcp.ForwarderRequest) {
-	defer f.running.Done()
-	defer f.conns.release(addrOf(r.ID().RemoteAddress))
+	over := func() {
+		f.conns.release(addrOf(r.ID().RemoteAddress))
+		f.running.Done()
+	}
 	near, far := f.joinTCP(r)
 	if near == nil {
+		over()
 		return
 	}
 	f.s.stats.forwarded.Add(1)
-	splice(f.ctx, near, far)
+	startSplice(f.ctx, near, far, over)
 }
 
 // joinTCP dials the host and then lets the near side in. Without success it returns nil, and near side knows

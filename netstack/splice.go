@@ -7,36 +7,68 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
 const (
 	// Between a kernel's socket and the stack, 256 KB at a time copies twice as fast as 32 KB.
 	burstBuffer = 256 << 10
-	idleBuffer  = 4 << 10
+	idleBuffer  = 1 << 10
 
 	// burstIdle is how long a copy may wait for data and keep its large buffer.
 	burstIdle = 100 * time.Millisecond
+
+	// maxBursts bounds the large buffers in use (64 MB): a reader that stalls keeps its own. Beyond it copies make do with the
+	// small one.
+	maxBursts = 256
 )
 
-var burstBuffers = sync.Pool{New: func() any { b := make([]byte, burstBuffer); return &b }}
+var (
+	burstBuffers = sync.Pool{New: func() any { b := make([]byte, burstBuffer); return &b }}
+	burstSlots   = make(chan struct{}, maxBursts)
+)
 
-// splice copies between two connections both ways until both have ended, or one failed, or ctx ended. The end of one
-// direction is passed on as such and leaves the other open; a failure resets both sides.
-func splice(ctx context.Context, near, far net.Conn) {
-	defer onDone(ctx, func() { resetConn(near); resetConn(far) })()
-	direction := func(dst, src net.Conn) {
-		if err := carry(dst, src); err != nil {
-			resetConn(dst)
-			resetConn(src)
-		}
+// A splice copies between two connections both ways until both have ended, or one failed, or its context ended. The end of
+// one direction is passed on as such and leaves the other open; a failure resets both sides.
+//
+// Each direction has a goroutine of its own, begun for it alone: most connections are idle most of the time, and a deep
+// stack would be kept for them.
+type splice struct {
+	near, far net.Conn
+	undo      func()       // ends the watch on the context
+	running   atomic.Int32 // directions
+	over      func()
+}
+
+// startSplice begins to copy. Both connections are closed before over is called.
+func startSplice(ctx context.Context, near, far net.Conn, over func()) {
+	s := &splice{near: near, far: far, over: over}
+	s.undo = onDone(ctx, s.reset)
+	s.running.Store(2)
+	go s.out()
+	go s.back()
+}
+
+func (s *splice) out()  { s.carry(s.far, s.near) }
+func (s *splice) back() { s.carry(s.near, s.far) }
+
+func (s *splice) carry(dst, src net.Conn) {
+	if err := carry(dst, src); err != nil {
+		s.reset()
 	}
-	var back sync.WaitGroup
-	back.Go(func() { direction(near, far) })
-	direction(far, near)
-	back.Wait()
-	near.Close()
-	far.Close()
+	if s.running.Add(-1) > 0 {
+		return
+	}
+	s.undo()
+	s.near.Close()
+	s.far.Close()
+	s.over()
+}
+
+func (s *splice) reset() {
+	resetConn(s.near)
+	resetConn(s.far)
 }
 
 // onDone calls f when ctx ends. The function it returns undoes that, and waits for f if it is too late.
@@ -88,8 +120,15 @@ func copyBursts(dst io.Writer, src net.Conn) error {
 	}
 }
 
-// copyBurst copies with a large buffer until nothing comes for a while, which is no error.
+// copyBurst copies with a large buffer until nothing comes for a while, which is no error; not at all if too many are in
+// use.
 func copyBurst(dst io.Writer, src net.Conn) error {
+	select {
+	case burstSlots <- struct{}{}:
+		defer func() { <-burstSlots }()
+	default:
+		return nil
+	}
 	buf := burstBuffers.Get().(*[]byte)
 	defer burstBuffers.Put(buf)
 	for {

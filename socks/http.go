@@ -131,11 +131,16 @@ func (f *httpFront) serve(c *client, early []byte) {
 
 // end releases the client and what was opened for it.
 func (h *httpClient) end() {
+	h.leave()
+	h.release()
+}
+
+// leave ends what HTTP needed beside the client's connection.
+func (h *httpClient) leave() {
 	h.idle.stop()
 	if h.transport != nil {
 		h.transport.CloseIdleConnections()
 	}
-	h.release()
 }
 
 func (h *httpClient) Read(p []byte) (n int, err error) {
@@ -254,23 +259,23 @@ func (f *httpFront) connect(h *httpClient, w http.ResponseWriter, r *http.Reques
 		return
 	}
 	h.relayed = true
-	h.idle.stop()
+	h.leave()
 	// A goroutine of its own lets net/http's end, and its buffers go. The
 	// client is released only after it, which is what Close waits for.
 	go f.tunnel(h, buffered(rw.Reader), conn)
 }
 
 func (f *httpFront) tunnel(h *httpClient, early []byte, conn *target) {
-	defer h.end()
 	_ = h.SetDeadline(time.Now().Add(f.s.handshakeTimeout()))
 	if _, err := h.Conn.Write([]byte("HTTP/1.1 200 Connection established\r\n\r\n")); err != nil {
 		f.s.counters.broken.Add(1)
 		reset(conn.Conn)
 		conn.Close()
+		h.release()
 		return
 	}
 	_ = h.SetDeadline(time.Time{})
-	f.s.relay(h.client, early, conn)
+	f.s.relay(h.client, early, conn) // releases it
 }
 
 // forwardPlain passes on a request in absolute form (RFC 9112 section 3.2.2).

@@ -14,7 +14,7 @@ import (
 const (
 	// restBuffer is what each direction of a connection holds while it has
 	// nothing, or little at a time, to carry.
-	restBuffer = 4 << 10
+	restBuffer = 1 << 10
 
 	// burstBuffer is lent to a direction while data fills it; fewer, larger
 	// reads and writes are what bulk transfer gains from.
@@ -36,24 +36,47 @@ const (
 // The end of one direction's stream is passed on by CloseWrite and leaves the
 // other direction running. An error in either ends both, with a reset.
 type relay struct {
-	s              *Server
-	client, target net.Conn
-	idle           *idleWatch
-	abortOnce      sync.Once
+	s         *Server
+	client    *client
+	target    *target
+	idle      *idleWatch
+	abortOnce sync.Once
+	running   atomic.Int32 // directions
 }
 
-// relay runs until the connection is over, and leaves both sides closed.
-// early is what the client already sent beyond its request.
+// relay begins to carry and returns. When the connection is over both sides
+// are closed and the client is released. early is what the client already sent
+// beyond its request.
+//
+// Each direction has a goroutine of its own that does nothing else: what the
+// handshake needed of a stack would be held for as long as the connection is
+// idle.
 func (s *Server) relay(c *client, early []byte, t *target) {
-	r := &relay{s: s, client: c.Conn, target: t.Conn}
+	r := &relay{s: s, client: c, target: t}
 	r.idle = watchIdle(s.idleTimeout(), r.idleTooLong)
-	var up sync.WaitGroup
-	up.Go(func() { r.carry(r.target, r.client, early, &s.counters.bytesToTarget) })
-	r.carry(r.client, r.target, nil, &s.counters.bytesToClient)
-	up.Wait()
+	r.running.Store(2)
+	go r.up(early)
+	go r.down()
+}
+
+func (r *relay) up(early []byte) {
+	r.carry(r.target.Conn, r.client.Conn, early, &r.s.counters.bytesToTarget)
+	r.ended()
+}
+
+func (r *relay) down() {
+	r.carry(r.client.Conn, r.target.Conn, nil, &r.s.counters.bytesToClient)
+	r.ended()
+}
+
+// ended ends the connection after the second direction.
+func (r *relay) ended() {
+	if r.running.Add(-1) > 0 {
+		return
+	}
 	r.idle.stop()
-	c.Conn.Close()
-	t.Close()
+	r.target.Close()
+	r.client.release()
 }
 
 // carry runs one direction, the end of its stream included.
@@ -86,24 +109,24 @@ func (r *relay) abort(err error) {
 		ours := errors.Is(err, net.ErrClosed) || errors.Is(err, io.ErrClosedPipe)
 		if ours && r.s.ctx.Err() == nil {
 			// closeWrite had to close: an end, not a failure.
-			r.client.Close()
-			r.target.Close()
+			r.client.Conn.Close()
+			r.target.Conn.Close()
 			return
 		}
 		if !ours { // else Server.Close is closing, one side after the other
 			r.s.counters.broken.Add(1)
 			r.s.logger.Debug("proxy connection broke", "client", r.client.RemoteAddr(), "err", err)
 		}
-		reset(r.client)
-		reset(r.target)
+		reset(r.client.Conn)
+		reset(r.target.Conn)
 	})
 }
 
 func (r *relay) idleTooLong() {
 	r.abortOnce.Do(func() {
 		r.s.counters.idle.Add(1)
-		reset(r.client)
-		reset(r.target)
+		reset(r.client.Conn)
+		reset(r.target.Conn)
 	})
 }
 

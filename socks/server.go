@@ -267,8 +267,7 @@ func (s *Server) serveClient(c *client) {
 		s.counters.handshakeFailed(err)
 		c.release()
 	case first[0] == socksVersion:
-		s.serveSOCKS(c, r)
-		c.release()
+		s.serveSOCKS(c, r) // releases c
 	case 'A' <= first[0] && first[0] <= 'Z':
 		s.http.serve(c, buffered(r)) // releases c
 	default:

@@ -26,13 +26,24 @@ const (
 	partingBytes = 64 << 10
 )
 
-// serveSOCKS serves one SOCKS5 client to its end. The handshake's deadline is
-// already set.
+// serveSOCKS serves one SOCKS5 client up to its connection, which releases it
+// in the end, or releases it itself. The handshake's deadline is already set.
 func (s *Server) serveSOCKS(c *client, r *bufio.Reader) {
+	conn := s.connectSOCKS(c, r)
+	if conn == nil {
+		c.release()
+		return
+	}
+	s.relay(c, buffered(r), conn)
+}
+
+// connectSOCKS has the conversation, and returns what was dialled, or nil when
+// the client has been told why there is nothing.
+func (s *Server) connectSOCKS(c *client, r *bufio.Reader) *target {
 	destination, err := s.negotiate(c, r)
 	if err != nil {
 		s.logger.Debug("SOCKS5 handshake failed", "client", c.RemoteAddr(), "err", err)
-		return
+		return nil
 	}
 	conn, err := s.open(s.ctx, destination)
 	_ = c.SetDeadline(time.Now().Add(s.handshakeTimeout()))
@@ -40,16 +51,16 @@ func (s *Server) serveSOCKS(c *client, r *bufio.Reader) {
 		if _, err := c.Write(appendReply(nil, replyTo(err), netip.AddrPort{})); err == nil {
 			part(c.Conn)
 		}
-		return
+		return nil
 	}
 	if _, err := c.Write(appendReply(nil, succeeded, boundAddress(conn))); err != nil {
 		s.counters.broken.Add(1)
 		reset(conn.Conn)
 		conn.Close()
-		return
+		return nil
 	}
 	_ = c.SetDeadline(time.Time{})
-	s.relay(c, buffered(r), conn)
+	return conn
 }
 
 // open asks the rules, dials, and holds the connection so that Close ends it.

@@ -49,7 +49,8 @@ func runRelay(ctx context.Context, c config.Relay, log *slog.Logger) error {
 		return err
 	}
 	defer r.Close()
-	spareMemory()
+	collectOften()
+	spareMemory(ctx)
 	govern(ctx)
 	st := r.Status()
 	if st.Mode != "" {

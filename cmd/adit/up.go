@@ -99,6 +99,7 @@ func up(ctx context.Context, c config.Peer, log *slog.Logger) error {
 	}
 	defer p.Close()
 	govern(ctx)
+	spareMemory(ctx)
 	st := p.Status()
 	log.Info("mode", "mode", st.Mode, "because", st.ModeReason)
 	log.Info("mtu", "mtu", st.MTU, "because", st.MTUReason)

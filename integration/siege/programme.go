@@ -11,5 +11,6 @@ func programme() []row {
 		handshakeRows,
 		replayRows,
 		strangerRows,
+		socksRows,
 	)
 }

@@ -11,9 +11,12 @@ import (
 	"time"
 )
 
-// Socks is the network behind a SOCKS5 proxy on the kernel's network. It only dials, and only TCP.
+// Socks is the network behind a SOCKS5 proxy. It only dials, and only TCP.
 type Socks struct {
 	Proxy string // host:port
+
+	// Dial reaches the proxy; nil is the kernel's network.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
 var errSocksDialsOnly = errors.New("a SOCKS5 proxy only dials")
@@ -27,7 +30,11 @@ func (s Socks) DialContext(ctx context.Context, network, address string) (net.Co
 	if err != nil {
 		return nil, err
 	}
-	c, err := new(net.Dialer).DialContext(ctx, "tcp", s.Proxy)
+	dial := s.Dial
+	if dial == nil {
+		dial = new(net.Dialer).DialContext
+	}
+	c, err := dial(ctx, "tcp", s.Proxy)
 	if err != nil {
 		return nil, fmt.Errorf("the proxy: %w", err)
 	}

@@ -71,18 +71,16 @@ func (s *siege) newField(victim string) (f *field, v *lab.Host) {
 }
 
 // relayed is a field whose relay is attacked. The members reach the relay only.
-func (s *siege) relayed() *field {
+func (s *siege) relayed() *field { return s.relayedBy("") }
+
+// relayedBy is relayed with more in the relay's file.
+func (s *siege) relayedBy(more string) *field {
 	f, relay := s.newField("relay")
 	f.hostRelay = relay
 	f.hostA, f.hostB = f.Host("a"), f.Host("b")
 	f.Cable(lab.Plug(f.hostA, "192.0.2.2/24"), lab.Plug(relay, "192.0.2.1/24"))
 	f.Cable(lab.Plug(f.hostB, "198.51.100.2/24"), lab.Plug(relay, "198.51.100.1/24"))
-	var b strings.Builder
-	fmt.Fprintf(&b, "private_key_file: %s\nlisten: \":%d\"\nmembers:\n", f.key(roster.Relay), port)
-	for n := 1; n < firstNewcomer+newcomers; n++ {
-		fmt.Fprintf(&b, "  - {name: m%d, public_key: %q, allowed_ips: [%v/32]}\n", n, roster.Key(n).Public(), roster.IPv4(n))
-	}
-	f.relay = f.start(relay, "adit", "relay", "-c", f.file("relay.yaml", b.String()))
+	f.relay = f.start(relay, "adit", "relay", "-c", f.relayFile(firstNewcomer+newcomers-1, more))
 	f.a = f.member(f.hostA, memberA, tun, via("192.0.2.1"))
 	f.b = f.member(f.hostB, memberB, tun, via("198.51.100.1"))
 	f.serve(f.hostB)

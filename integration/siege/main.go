@@ -85,7 +85,7 @@ func build(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
-	_, err = stage.GoTool(ctx, source, "build", "-o", dir+string(filepath.Separator), "../../cmd/adit", "../internal/box", "./internal/...")
+	_, err = stage.GoTool(ctx, source, "build", "-o", dir+string(filepath.Separator), "../../cmd/adit", "../internal/box", "../bench/internal/members", "./internal/...")
 	return err
 }
 

@@ -12,5 +12,6 @@ func programme() []row {
 		replayRows,
 		strangerRows,
 		socksRows,
+		memberRows,
 	)
 }

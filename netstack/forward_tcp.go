@@ -80,8 +80,9 @@ func (f *forwards) settled(id stack.TransportEndpointID) {
 
 // forwardTCP serves one connection, on a goroutine the forwarder started.
 func (f *forwards) forwardTCP(r *tcp.ForwarderRequest) {
+	source := addrOf(r.ID().RemoteAddress)
 	over := func() {
-		f.conns.release(addrOf(r.ID().RemoteAddress))
+		f.conns.release(source)
 		f.running.Done()
 	}
 	near, far := f.joinTCP(r)

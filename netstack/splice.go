@@ -12,22 +12,53 @@ import (
 )
 
 const (
-	// Between a kernel's socket and the stack, 256 KB at a time copies twice as fast as 32 KB.
+	// Between a kernel's socket and the stack, 256 KB at a time copies twice as fast as 32 KB. Where many copy at once each has
+	// less to copy.
 	burstBuffer = 256 << 10
+	crowdBuffer = 16 << 10
 	idleBuffer  = 1 << 10
 
 	// burstIdle is how long a copy may wait for data and keep its large buffer.
 	burstIdle = 100 * time.Millisecond
 
-	// maxBursts bounds the large buffers in use (64 MB): a reader that stalls keeps its own. Beyond it copies make do with the
-	// small one.
-	maxBursts = 256
+	// maxBursts and maxCrowded bound the buffers in use (48 MB): a reader that stalls keeps its own. Beyond them copies make do
+	// with the idle one.
+	maxBursts  = 128
+	maxCrowded = 1024
 )
 
+// copyBuffers are a bounded number of buffers of one size.
+type copyBuffers struct {
+	slots chan struct{}
+	pool  sync.Pool
+}
+
 var (
-	burstBuffers = sync.Pool{New: func() any { b := make([]byte, burstBuffer); return &b }}
-	burstSlots   = make(chan struct{}, maxBursts)
+	burstBuffers = newCopyBuffers(maxBursts, burstBuffer)
+	crowdBuffers = newCopyBuffers(maxCrowded, crowdBuffer)
 )
+
+func newCopyBuffers(n, size int) *copyBuffers {
+	return &copyBuffers{
+		slots: make(chan struct{}, n),
+		pool:  sync.Pool{New: func() any { b := make([]byte, size); return &b }},
+	}
+}
+
+// get returns nil when all are in use.
+func (c *copyBuffers) get() *[]byte {
+	select {
+	case c.slots <- struct{}{}:
+		return c.pool.Get().(*[]byte)
+	default:
+		return nil
+	}
+}
+
+func (c *copyBuffers) put(b *[]byte) {
+	c.pool.Put(b)
+	<-c.slots
+}
 
 // A splice copies between two connections both ways until both have ended, or one failed, or its context ended. The end of
 // one direction is passed on as such and leaves the other open; a failure resets both sides.
@@ -123,14 +154,16 @@ func copyBursts(dst io.Writer, src net.Conn) error {
 // copyBurst copies with a large buffer until nothing comes for a while, which is no error; not at all if too many are in
 // use.
 func copyBurst(dst io.Writer, src net.Conn) error {
-	select {
-	case burstSlots <- struct{}{}:
-		defer func() { <-burstSlots }()
-	default:
+	from := burstBuffers
+	buf := from.get()
+	if buf == nil {
+		from = crowdBuffers
+		buf = from.get()
+	}
+	if buf == nil {
 		return nil
 	}
-	buf := burstBuffers.Get().(*[]byte)
-	defer burstBuffers.Put(buf)
+	defer from.put(buf)
 	for {
 		src.SetReadDeadline(time.Now().Add(burstIdle))
 		n, err := src.Read(*buf)

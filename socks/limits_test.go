@@ -349,7 +349,7 @@ func TestMemoryOfIdleConnections(t *testing.T) {
 				}
 				time.Sleep(3 * burstLinger)
 				synctest.Wait()
-				if lent := len(s.bursts.slots); lent != 0 {
+				if lent := len(s.bursts.large.slots); lent != 0 {
 					t.Errorf("%d large buffers are held by idle connections", lent)
 				}
 				each := (memoryInUse() - before) / conns
@@ -383,12 +383,16 @@ func TestBurstBuffersAreBounded(t *testing.T) {
 		l, stop := serveMemory(t, s)
 		defer stop()
 		synctest.Wait()
-		for range maxBursts {
-			if s.bursts.get() == nil {
-				t.Fatal("no buffer")
+		for i := range maxBursts + maxCrowded {
+			want := burstBuffer
+			if i >= maxBursts {
+				want = crowdBuffer
+			}
+			if buf, _ := s.bursts.get(); len(buf) != want {
+				t.Fatalf("buffer %d has %d bytes, want %d", i, len(buf), want)
 			}
 		}
-		if s.bursts.get() != nil {
+		if buf, _ := s.bursts.get(); buf != nil {
 			t.Fatal("one buffer too many")
 		}
 		d := dialog{t, l.connect(t)}
@@ -475,7 +479,7 @@ func TestDwindlingBurst(t *testing.T) {
 			go theirs.Write(make([]byte, tt.size))
 			io.ReadFull(d.conn, make([]byte, tt.size))
 			synctest.Wait()
-			if got := len(s.bursts.slots); got != tt.lent {
+			if got := len(s.bursts.large.slots); got != tt.lent {
 				t.Errorf("%d large buffers in use after %d bytes, want %d", got, tt.size, tt.lent)
 			}
 		}

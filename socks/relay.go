@@ -17,13 +17,16 @@ const (
 	restBuffer = 1 << 10
 
 	// burstBuffer is lent to a direction while data fills it; fewer, larger
-	// reads and writes are what bulk transfer gains from.
+	// reads and writes are what bulk transfer gains from. Where many are lent
+	// already, crowdBuffer has to do: with many connections each carries little.
 	burstBuffer = 256 << 10
+	crowdBuffer = 16 << 10
 
-	// maxBursts bounds the buffers lent at one time (64 MB), since a reader
-	// that stalls keeps its own. Beyond it, directions make do with
+	// maxBursts and maxCrowded bound the buffers lent at one time (48 MB), since
+	// a reader that stalls keeps its own. Beyond them, directions make do with
 	// restBuffer.
-	maxBursts = 256
+	maxBursts  = 128
+	maxCrowded = 1024
 
 	// burstLinger is how long a direction may keep its large buffer before it
 	// has to ask anew.
@@ -173,19 +176,19 @@ func (c *carrier) run() error {
 // is one for the whole burst, which costs nothing while data flows; if there is
 // more to carry when it passes, run begins another.
 func (c *carrier) burst() error {
-	buf := c.s.bursts.get()
+	buf, put := c.s.bursts.get()
 	if buf == nil {
 		return nil
 	}
-	defer c.s.bursts.put(buf)
+	defer put()
 	if c.src.SetReadDeadline(time.Now().Add(burstLinger)) != nil {
 		return nil
 	}
 	defer c.src.SetReadDeadline(time.Time{}) // an error shows at the next read
 
 	for {
-		n, err := c.src.Read(*buf)
-		if werr := c.write((*buf)[:n]); werr != nil {
+		n, err := c.src.Read(buf)
+		if werr := c.write(buf[:n]); werr != nil {
 			return werr
 		}
 		if err != nil && !deadlinePassed(err) {
@@ -210,25 +213,41 @@ func deadlinePassed(err error) bool {
 // burstBuffers lends out large buffers, a bounded number at a time; those not
 // in use are left to the garbage collector.
 type burstBuffers struct {
+	large, small burstPool
+}
+
+type burstPool struct {
+	size  int
 	slots chan struct{}
 	free  sync.Pool // of *[]byte
 }
 
-// get returns nil when too many are lent out.
-func (b *burstBuffers) get() *[]byte {
-	select {
-	case b.slots <- struct{}{}:
-	default:
-		return nil
-	}
-	if buf, ok := b.free.Get().(*[]byte); ok {
-		return buf
-	}
-	buf := make([]byte, burstBuffer)
-	return &buf
+func (b *burstBuffers) init() {
+	b.large = burstPool{size: burstBuffer, slots: make(chan struct{}, maxBursts)}
+	b.small = burstPool{size: crowdBuffer, slots: make(chan struct{}, maxCrowded)}
 }
 
-func (b *burstBuffers) put(buf *[]byte) {
-	b.free.Put(buf)
-	<-b.slots
+// get returns nil when too many are lent out; else put gives the buffer back.
+func (b *burstBuffers) get() (buf []byte, put func()) {
+	if buf, put = b.large.get(); buf != nil {
+		return buf, put
+	}
+	return b.small.get()
+}
+
+func (p *burstPool) get() ([]byte, func()) {
+	select {
+	case p.slots <- struct{}{}:
+	default:
+		return nil, nil
+	}
+	buf, ok := p.free.Get().(*[]byte)
+	if !ok {
+		b := make([]byte, p.size)
+		buf = &b
+	}
+	return *buf, func() {
+		p.free.Put(buf)
+		<-p.slots
+	}
 }

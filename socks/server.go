@@ -160,7 +160,7 @@ func (s *Server) prepare() {
 		s.conns.max = cmp.Or(s.MaxConns, DefaultMaxConns)
 		s.conns.maxPerClient = cmp.Or(s.MaxConnsPerClient, DefaultMaxConnsPerClient)
 		s.dials.max = cmp.Or(s.MaxDialsPerHost, DefaultMaxDialsPerHost)
-		s.bursts.slots = make(chan struct{}, maxBursts)
+		s.bursts.init()
 		s.warnPassword.Interval = 10 * time.Second
 		s.warnAccept.Interval = 10 * time.Second
 		s.http = newHTTPFront(s)

@@ -25,44 +25,64 @@ const (
 const (
 	nearBuffer = 4 << 20
 	farBuffer  = 8 << 20
+
+	// A far end that sends and does not read, or a program, holds what the buffers of its connection hold, and may have many
+	// connections. So where there are more than crowd, each doubling of their number halves the most, down to what still fills a
+	// line of 50 Mbit/s at 10 ms.
+	crowd       = 32
+	leastBuffer = 128 << 10
 )
 
-// far adapts the stack to connections with far ends. The limits of buffers are those of the whole stack, and
+// mostBuffer is the most for each of so many connections, of which some are far.
+func mostBuffer(conns, far int) int {
+	most := nearBuffer
+	if far > 0 {
+		most = farBuffer
+	}
+	for n := conns; n > crowd && most > leastBuffer; n = (n + 1) / 2 {
+		most /= 2
+	}
+	return most
+}
+
+// far adapts the stack to connections with far ends, and to their number. The limits of buffers are those of the whole stack, and
 // large ones cost memory, and time in the cache, on connections that do not need them: so they are
 // large only while there is a connection that does.
 type far struct {
-	mu    sync.Mutex
-	conns int
+	mu         sync.Mutex
+	conns, far int
+	most       int // of a buffer now; 0: as it was made
 }
 
 // adapt is for a connection just made, which has measured its round-trip time once, and sent nothing:
 // changing the congestion control sets the window back to where it starts. It reports whether the connection is
-// a far one, of whose end leave is to be told.
-func (f *far) adapt(s *Stack, ep tcpip.Endpoint) bool {
+// a far one, which leave is to be told.
+func (f *far) adapt(s *Stack, ep tcpip.Endpoint) (isFar bool) {
 	var info tcpip.TCPInfoOption
-	if err := ep.GetSockOpt(&info); err != nil {
-		return false
+	if err := ep.GetSockOpt(&info); err == nil {
+		isFar = info.RTT >= farFrom
+		if info.RTT >= cubicFrom {
+			cubic := tcpip.CongestionControlOption("cubic")
+			ep.SetSockOpt(&cubic)
+		}
 	}
-	if info.RTT >= cubicFrom {
-		cubic := tcpip.CongestionControlOption("cubic")
-		ep.SetSockOpt(&cubic)
-	}
-	if info.RTT < farFrom {
-		return false
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.conns++; f.conns == 1 {
-		s.limitBuffers(farBuffer)
-	}
-	return true
+	f.count(s, isFar, 1)
+	return isFar
 }
 
-func (f *far) leave(s *Stack) {
+// leave is for a connection that is closed.
+func (f *far) leave(s *Stack, isFar bool) { f.count(s, isFar, -1) }
+
+func (f *far) count(s *Stack, isFar bool, change int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.conns--; f.conns == 0 {
-		s.limitBuffers(nearBuffer)
+	f.conns += change
+	if isFar {
+		f.far += change
+	}
+	if most := mostBuffer(f.conns, f.far); most != f.most {
+		f.most = most
+		s.limitBuffers(most)
 	}
 }
 
@@ -77,7 +97,8 @@ func (s *Stack) limitBuffers(most int) {
 
 // tcpBuffers returns the options for buffers of at most so many bytes.
 func tcpBuffers(most int) []tcpip.SettableTransportProtocolOption {
-	const least, first = 4 << 10, 1 << 20
+	const least = 4 << 10
+	first := min(1<<20, most)
 	return []tcpip.SettableTransportProtocolOption{
 		&tcpip.TCPSendBufferSizeRangeOption{Min: least, Default: first, Max: most},
 		&tcpip.TCPReceiveBufferSizeRangeOption{Min: least, Default: first, Max: most},

@@ -228,11 +228,44 @@ func TestFarBuffers(t *testing.T) {
 	if limit() != farBuffer {
 		t.Errorf("a far connection: buffers up to %d bytes, want %d", limit(), farBuffer)
 	}
-	s.far.leave(s)
+	s.far.leave(s, true)
 	if limit() != nearBuffer {
 		t.Errorf("no far connection: buffers up to %d bytes, want %d", limit(), nearBuffer)
 	}
-	if near := newFarPair(t, farLine{rtt: farFrom / 2}).a.s; near.far.conns != 0 {
+	if near := newFarPair(t, farLine{rtt: farFrom / 2}).a.s; near.far.far != 0 {
 		t.Error("a near connection is taken for a far one")
+	}
+}
+
+// Many connections share what few may have: else a far end that opens them by the thousand and reads nothing would hold as
+// many times megabytes.
+func TestManyConnectionsHaveSmallerBuffers(t *testing.T) {
+	for _, tt := range []struct{ conns, far, most int }{
+		{0, 0, nearBuffer}, {1, 0, nearBuffer}, {1, 1, farBuffer}, {crowd, 0, nearBuffer}, {crowd + 1, 0, nearBuffer / 2},
+		{2 * crowd, 1, farBuffer / 2}, {2*crowd + 1, 0, nearBuffer / 4}, {100 * crowd, 0, leastBuffer}, {100000, 1, leastBuffer},
+	} {
+		if got := mostBuffer(tt.conns, tt.far); got != tt.most {
+			t.Errorf("%d connections, %d of them far: %d bytes, want %d", tt.conns, tt.far, got, tt.most)
+		}
+	}
+	s := newFarPair(t, farLine{rtt: farFrom / 2}).a.s
+	limits := func() (first, most int) {
+		var o tcpip.TCPSendBufferSizeRangeOption
+		if err := s.ip.g.TransportProtocolOption(tcp.ProtocolNumber, &o); err != nil {
+			t.Fatal(err)
+		}
+		return o.Default, o.Max
+	}
+	for range 5000 {
+		s.far.count(s, false, 1)
+	}
+	if first, most := limits(); first != leastBuffer || most != leastBuffer {
+		t.Errorf("with 5000 connections buffers have %d to %d bytes, want %d", first, most, leastBuffer)
+	}
+	for range 5000 {
+		s.far.count(s, false, -1)
+	}
+	if _, most := limits(); most != nearBuffer {
+		t.Errorf("afterwards buffers have up to %d bytes, want %d", most, nearBuffer)
 	}
 }

@@ -29,7 +29,7 @@ type tcpConn struct {
 	ep            tcpip.Endpoint
 	wq            *waiter.Queue
 	local, remote *net.TCPAddr
-	far           bool // counted by Stack.far
+	far           bool // as Stack.far counts it
 
 	reads   waitPoint
 	into    tcpip.SliceWriter // what Read fills; held by who has the turn, as the next two are
@@ -158,9 +158,7 @@ func (c *tcpConn) Close() error {
 	c.closing.Do(func() {
 		close(c.closed)
 		c.ep.Close()
-		if c.far {
-			c.s.far.leave(c.s)
-		}
+		c.s.far.leave(c.s, c.far)
 		c.wq.EventUnregister(&c.reads.entry)
 		c.wq.EventUnregister(&c.writes.entry)
 		err = nil

@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/netip"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/adit-overlay/adit/engine"
@@ -21,8 +20,13 @@ import (
 type crowd struct {
 	f       *field
 	members []*crowdMember
-	heard   atomic.Int32 // packets that came to whom they were for
+
+	mu    sync.Mutex
+	heard map[pair]bool
 }
+
+// pair is who has heard whom.
+type pair struct{ from, to netip.Addr }
 
 type crowdMember struct {
 	n      int
@@ -32,9 +36,9 @@ type crowdMember struct {
 
 // crowd makes members 1 to n.
 func (f *field) crowd(n int) *crowd {
-	c := &crowd{f: f}
+	c := &crowd{f: f, heard: make(map[pair]bool)}
 	for i := 1; i <= n; i++ {
-		m := &crowdMember{n: i, device: &crowdDevice{out: make(chan []byte, 16), closed: make(chan struct{}), heard: &c.heard}}
+		m := &crowdMember{n: i, device: &crowdDevice{out: make(chan []byte, 16), closed: make(chan struct{}), crowd: c}}
 		var err error
 		m.engine, err = engine.New(engine.Config{
 			PrivateKey: roster.Key(i), Device: m.device, Workers: 1,
@@ -70,42 +74,61 @@ func (c *crowd) startAll() {
 	}
 }
 
-// sendAll has each member send one packet to each of some others, no two members to each other.
-func (c *crowd) sendAll(each int) {
-	for i, from := range c.members {
-		for k := range each {
-			to := c.members[(i+1+7*k)%len(c.members)]
-			from.device.out <- datagram(roster.IPv4(from.n), roster.IPv4(to.n))
+// talk has each member send to some others, no two to each other, until all have heard what was for them or the time is over.
+// Like a dial it sends again what is not heard: who is not there yet is reported down. It returns how many are missing.
+func (c *crowd) talk(each int, limit time.Duration) (missing int) {
+	begin := time.Now()
+	for {
+		missing = 0
+		for i, from := range c.members {
+			for k := range each {
+				p := pair{roster.IPv4(from.n), roster.IPv4(c.members[(i+1+7*k)%len(c.members)].n)}
+				if c.has(p) {
+					continue
+				}
+				missing++
+				select {
+				case from.device.out <- datagram(p):
+				default: // it has not taken the last ones
+				}
+			}
 		}
+		if missing == 0 || time.Since(begin) > limit {
+			return missing
+		}
+		c.f.s.sleep(500 * time.Millisecond)
 	}
 }
 
-// await waits until all that was sent has come, and returns how many packets have not.
-func (c *crowd) await(each int, limit time.Duration) (missing int) {
-	all := each * len(c.members)
-	for begin := time.Now(); int(c.heard.Load()) < all && time.Since(begin) < limit; {
-		c.f.s.sleep(10 * time.Millisecond)
-	}
-	return max(0, all-int(c.heard.Load()))
+func (c *crowd) has(p pair) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.heard[p]
+}
+
+func (c *crowd) hears(p pair) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.heard[p] = true
 }
 
 // datagram is an empty UDP packet. Its checksums are left out: the devices here verify none.
-func datagram(from, to netip.Addr) []byte {
+func datagram(p pair) []byte {
 	const headers = packet.IPv4HeaderLen + packet.UDPHeaderLen
 	b := make([]byte, headers)
 	b[0], b[3], b[8], b[9] = 0x45, headers, 64, packet.ProtoUDP
-	copy(b[12:], from.AsSlice())
-	copy(b[16:], to.AsSlice())
+	copy(b[12:], p.from.AsSlice())
+	copy(b[16:], p.to.AsSlice())
 	b[25] = packet.UDPHeaderLen
 	return b
 }
 
-// crowdDevice gives what is put into out and counts what it is given.
+// crowdDevice gives what is put into out and notes what it is given.
 type crowdDevice struct {
 	out    chan []byte
 	closed chan struct{}
 	once   sync.Once
-	heard  *atomic.Int32
+	crowd  *crowd
 }
 
 // Read implements [engine.Device].
@@ -122,13 +145,13 @@ func (d *crowdDevice) Read(b *packet.Batch) error {
 }
 
 // Inlet implements [engine.Device].
-func (d *crowdDevice) Inlet() packet.Inlet { return &crowdInlet{heard: d.heard} }
+func (d *crowdDevice) Inlet() packet.Inlet { return &crowdInlet{crowd: d.crowd} }
 
 // Close implements [engine.Device].
 func (d *crowdDevice) Close() error { d.once.Do(func() { close(d.closed) }); return nil }
 
 type crowdInlet struct {
-	heard *atomic.Int32
+	crowd *crowd
 	buf   []byte
 }
 
@@ -140,8 +163,8 @@ func (i *crowdInlet) Lend(n int) []byte {
 }
 
 func (i *crowdInlet) Deliver(n int, _ packet.Offload) error {
-	if n > packet.IPv4HeaderLen && i.buf[9] == packet.ProtoUDP {
-		i.heard.Add(1)
+	if h, err := packet.Parse(i.buf[:n]); err == nil && h.Proto == packet.ProtoUDP {
+		i.crowd.hears(pair{h.Src, h.Dst})
 	}
 	return nil
 }

@@ -43,8 +43,7 @@ func (s *siege) crowdAtRelay() {
 	c := f.crowd(size)
 	begin := time.Now()
 	c.startAll()
-	c.sendAll(each)
-	missing := c.await(each, crowdTime)
+	missing := c.talk(each, crowdTime)
 	took := time.Since(begin)
 	s.measured(missing == 0, fmt.Sprintf("%d members with %d others each reach them all within %v", size, each, crowdTime),
 		"after %v %d of %d are missing", took.Round(10*time.Millisecond), missing, size*each)

@@ -15,8 +15,8 @@ import (
 	"github.com/adit-overlay/adit/underlay"
 )
 
-// A crowd is many members in this process, each an engine with a socket of its own, in the network of attackers. They know
-// the relay and nobody else.
+// A crowd is many members in this process, each an engine with a socket and an address of its own, in the network of attackers.
+// They know the relay and nobody else.
 type crowd struct {
 	f       *field
 	members []*crowdMember
@@ -53,13 +53,20 @@ func (f *field) crowd(n int) *crowd {
 	return c
 }
 
+// crowdAddress is where member n is, on the underlay: all of everywhere is local to the crowd's host.
+func crowdAddress(n int) string {
+	a := everywhere.Addr().As4()
+	a[2], a[3] = byte(n>>8), byte(n)
+	return netip.AddrFrom4(a).String()
+}
+
 // startAll has all members look for the relay.
 func (c *crowd) startAll() {
 	for _, m := range c.members {
 		var udp *underlay.UDP
 		var err error
 		c.f.hostFoe.Do(func() {
-			udp, err = underlay.ListenUDP(context.Background(), ":0", underlay.Config{Portable: true})
+			udp, err = underlay.ListenUDP(context.Background(), crowdAddress(m.n)+":0", underlay.Config{Portable: true})
 		})
 		if err == nil {
 			err = m.engine.AddCarrier(udp)

@@ -35,6 +35,8 @@ func (s *siege) crowdAtRelay() {
 	f.dir = f.TempDir(lab.User{})
 	f.hostRelay, f.hostFoe = f.Host("relay"), f.Host("members")
 	f.Cable(lab.Plug(f.hostRelay, victimIP+"/24"), lab.Plug(f.hostFoe, foeIP+"/24"))
+	f.hostFoe.Run("ip", "route", "add", "local", everywhere.String(), "dev", "lo")
+	f.hostRelay.Run("ip", "route", "add", everywhere.String(), "via", foeIP)
 	empty := f.start(f.hostRelay, "adit", "relay", "-c", f.relayFile(2, ""))
 	s.sleep(time.Second)
 	before := f.resident(empty)

@@ -227,7 +227,7 @@ func TestAMemberThatRestartsTenTimesASecond(t *testing.T) {
 		hasty.send(a, "here to stay")
 		took := a.wantsWithin(20*time.Second, "here to stay")
 		t.Logf("reached after %v", took)
-		advance(wire.KeepPrevious + time.Second)
+		advance(2 * wire.RejectAfter) // what is kept of sessions that are over is forgotten by then
 		for where, n := range entries(l.relay) {
 			if n > before[where]+4 { // its circuit, as two ends and one of each member's
 				t.Errorf("%s has %d entries, %d before", where, n, before[where])

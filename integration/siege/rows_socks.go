@@ -89,7 +89,7 @@ func (s *siege) slowCrowd() {
 	}{
 		{"that is silent", silent, handshake},
 		{"that sends a byte a second", dribbling, handshake},
-		{"that never reads", stalled, 2 * idle},
+		{"that never reads", stalled, 4 * idle}, // it is idle once all buffers are full
 	} {
 		n, last := 0, time.Duration(0)
 		for t := range k.ended {

@@ -157,6 +157,26 @@ func (s *ipStack) handshaking() bool {
 	})
 }
 
+// reset aborts all TCP connections, and returns the longest of their round-trip times, and whether there was any.
+func (s *ipStack) reset() (rtt time.Duration, any bool) {
+	for _, ep := range s.g.RegisteredEndpoints() {
+		t, ok := ep.(*tcp.Endpoint)
+		if !ok {
+			continue
+		}
+		switch t.EndpointState() {
+		case tcp.StateEstablished, tcp.StateCloseWait, tcp.StateFinWait1, tcp.StateFinWait2:
+			any = true
+			var info tcpip.TCPInfoOption
+			if err := t.GetSockOpt(&info); err == nil {
+				rtt = max(rtt, info.RTT)
+			}
+		}
+		t.Abort()
+	}
+	return rtt, any
+}
+
 // close aborts all endpoints and waits for the goroutines of the stack. A SYN that was being
 // handled meanwhile may leave one more endpoint behind, which the stack's Wait would wait
 // for without end: hence again until it is through.

@@ -129,6 +129,7 @@ func (s *Stack) Close() error {
 		s.forwards.end()
 	}
 	s.settle()
+	s.part()
 	s.gate.Lock()
 	s.deaf = true
 	s.gate.Unlock()
@@ -160,5 +161,25 @@ func (s *Stack) settle() {
 			return
 		case <-look.C:
 		}
+	}
+}
+
+// Close goes on to answer what comes for the connections it has reset for this long and a round trip or two; at most mostParting.
+const (
+	leastParting = 10 * time.Millisecond
+	mostParting  = 200 * time.Millisecond
+)
+
+// part resets the connections. A reset may be lost; and when the far window was used up, gVisor's bears a number a few bytes
+// short of what was sent, and the far end drops it. But that acknowledges, or sends, and a stack that still listens answers
+// with a reset that it takes.
+func (s *Stack) part() {
+	rtt, any := s.ip.reset()
+	if s.forwards != nil {
+		far, more := s.forwards.ip.reset()
+		rtt, any = max(rtt, far), any || more
+	}
+	if any {
+		time.Sleep(min(leastParting+2*rtt, mostParting))
 	}
 }

@@ -122,7 +122,7 @@ func (s *Stream) write() {
 
 // end closes the carrier because of err, and returns why it was closed first.
 func (s *Stream) end(err error) error {
-	cause, lost := s.queue.end(err)
+	lost, cause := s.queue.end(err)
 	s.count.ended.Add(uint64(lost))
 	s.ending.Do(func() { s.conn.Close() })
 	return cause

@@ -99,8 +99,9 @@ func (q *sendQueue) take() (frames []byte, datagrams int) {
 	return frames, datagrams
 }
 
-// end makes err the reason why there will be no more, unless there is one, and returns the reason. What is queued is lost.
-func (q *sendQueue) end(err error) (cause error, lost int) {
+// end makes err the reason why there will be no more, unless there is one, and returns the reason. What is queued is lost:
+// so many datagrams.
+func (q *sendQueue) end(err error) (lost int, cause error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.cause == nil {
@@ -108,7 +109,7 @@ func (q *sendQueue) end(err error) (cause error, lost int) {
 		q.filled.Broadcast()
 		q.roomMade()
 	}
-	return q.cause, lost
+	return lost, q.cause
 }
 
 // roomMade wakes those who wait. Needs mu.

@@ -132,6 +132,10 @@ func (s *soak) settle(ctx context.Context, begin time.Time) error {
 // underWay is how long before a blow nothing counts as sent in calm.
 const underWay = 300 * time.Millisecond
 
+// slowEnd is how long it may take to end a cause. It counts as over when that begins, but a kernel that is long about
+// it, as with a packet filter while namespaces are taken down, has not ended it yet.
+const slowEnd = 500 * time.Millisecond
+
 // deal deals one blow and waits for recovery.
 func (s *soak) deal(ctx context.Context, p planned) error {
 	if err := s.company.calm(false); err != nil {
@@ -148,6 +152,10 @@ func (s *soak) deal(ctx context.Context, p planned) error {
 		over = time.Now()
 		if err := p.end(); err != nil {
 			return fmt.Errorf("%s, %s: ending it: %w", p.name, p.whom, err)
+		}
+		if took := time.Since(over); took > slowEnd {
+			s.progress("%s, %s: ending it took %.2f s", p.name, p.whom, took.Seconds())
+			over = time.Now()
 		}
 	}
 	if err := s.company.mark(over); err != nil {

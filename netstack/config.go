@@ -77,7 +77,7 @@ type Host struct {
 // Limits bound the resources spent on behalf of other peers. Zero fields take the defaults given.
 type Limits struct {
 	Conns           int           // TCP connections to the host, those being dialled included; 16384
-	ConnsPerSource  int           // the same, for one overlay source address; 4096
+	ConnsPerSource  int           // the same, for one overlay source address; 12288
 	Dials           int           // TCP dials to the host in progress; 4096
 	DialsPerSource  int           // the same, for one overlay source address; 1024
 	DialsPerTarget  int           // the same, for one overlay source address and one address dialled; 256
@@ -94,7 +94,7 @@ func (l Limits) withDefaults() Limits {
 		field *int
 		value int
 	}{
-		{&l.Conns, 16384}, {&l.ConnsPerSource, 4096},
+		{&l.Conns, 16384}, {&l.ConnsPerSource, 12288},
 		{&l.Dials, 4096}, {&l.DialsPerSource, 1024}, {&l.DialsPerTarget, 256},
 		{&l.Flows, 1024}, {&l.FlowsPerSource, 256},
 		{&l.Echoes, 64}, {&l.EchoesPerSource, 16},

@@ -241,6 +241,12 @@ const inFlight = firstRetry / 2
 
 // serveInitiation answers an initiation that has passed the filters of the inbox.
 func (e *Engine) serveInitiation(l letter, now time.Time) {
+	if relay := l.from.relay; relay != nil && !relay.hasKeys(now) {
+		// It lay in our socket while we did not run, say. The circuit has ended with the session, so no answer would
+		// arrive, and having given one would hold up a handshake of ours.
+		e.drop(DropCircuit)
+		return
+	}
 	req, err := e.local.ReadInitiation(l.msg)
 	if err != nil {
 		e.dropHandshake(err)

@@ -2,26 +2,13 @@
 
 package control
 
-import (
-	"net"
+import "golang.org/x/sys/unix"
 
-	"golang.org/x/sys/unix"
-)
-
-// userOf returns who connected.
-func userOf(c *net.UnixConn) (uid int, told bool, err error) {
-	raw, err := c.SyscallConn()
+// uidOf returns the user at the other end of the socket fd.
+func uidOf(fd int) (int, error) {
+	cred, err := unix.GetsockoptXucred(fd, unix.SOL_LOCAL, unix.LOCAL_PEERCRED)
 	if err != nil {
-		return 0, false, err
+		return 0, err
 	}
-	var cred *unix.Xucred
-	if cerr := raw.Control(func(fd uintptr) {
-		cred, err = unix.GetsockoptXucred(int(fd), unix.SOL_LOCAL, unix.LOCAL_PEERCRED)
-	}); cerr != nil {
-		return 0, false, cerr
-	}
-	if err != nil {
-		return 0, false, err
-	}
-	return int(cred.Uid), true, nil
+	return int(cred.Uid), nil
 }

@@ -1,25 +1,12 @@
 package control
 
-import (
-	"net"
+import "golang.org/x/sys/unix"
 
-	"golang.org/x/sys/unix"
-)
-
-// userOf returns who connected.
-func userOf(c *net.UnixConn) (uid int, told bool, err error) {
-	raw, err := c.SyscallConn()
+// uidOf returns the user at the other end of the socket fd.
+func uidOf(fd int) (int, error) {
+	cred, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
 	if err != nil {
-		return 0, false, err
+		return 0, err
 	}
-	var cred *unix.Ucred
-	if cerr := raw.Control(func(fd uintptr) {
-		cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
-	}); cerr != nil {
-		return 0, false, cerr
-	}
-	if err != nil {
-		return 0, false, err
-	}
-	return int(cred.Uid), true, nil
+	return int(cred.Uid), nil
 }

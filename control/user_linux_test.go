@@ -12,7 +12,7 @@ import (
 // TestOtherUsersAreCutOff has a thread become nobody and connect to a socket whose permissions would let it.
 func TestOtherUsersAreCutOff(t *testing.T) {
 	if os.Geteuid() != 0 {
-		if os.Getenv("CI") == "true" {
+		if os.Getenv("CI") != "" {
 			t.Fatal("needs root, to become another user")
 		}
 		t.Skip("needs root, to become another user: not shown here is that a connection of theirs is cut off")

@@ -66,7 +66,6 @@ type counters struct {
 // A Server serves one socket from Serve to Close.
 type Server struct {
 	api      API
-	path     string
 	log      *slog.Logger
 	http     http.Server
 	counters counters
@@ -84,7 +83,6 @@ func Serve(path string, api API, log *slog.Logger) (*Server, error) {
 		return nil, err
 	}
 	s := newServer(api, log)
-	s.path = path
 	s.serve(s.gate(l, checkUser))
 	return s, nil
 }
@@ -109,9 +107,6 @@ func newServer(api API, log *slog.Logger) *Server {
 func (s *Server) serve(l net.Listener) {
 	s.serving.Go(func() { s.http.Serve(l) })
 }
-
-// Path is where the socket is.
-func (s *Server) Path() string { return s.path }
 
 // Stats returns the counts at this moment.
 func (s *Server) Stats() Stats {

@@ -15,37 +15,31 @@ import (
 
 // handleTCP is asked by the stack about segments that belong to no endpoint. False lets it answer RST.
 func (f *forwards) handleTCP(id stack.TransportEndpointID, pkt *stack.PacketBuffer) bool {
-	f.mu.Lock()
-	if _, again := f.dialling[id]; again || f.ended {
-		f.mu.Unlock()
-		return true // a SYN sent again while the host is being dialled
-	}
-	f.mu.Unlock()
-	if !f.admit(id) {
+	if !f.beginDial(id) {
 		return true
 	}
-	f.mu.Lock()
-	if _, again := f.dialling[id]; again || f.ended {
-		f.mu.Unlock()
-		f.releaseDial(id)
-		f.conns.release(addrOf(id.RemoteAddress))
-		return true
-	}
-	f.dialling[id] = struct{}{}
-	f.running.Add(1)
-	f.mu.Unlock()
-
 	if !f.tcp.HandlePacket(id, pkt) {
 		f.settled(id) // no SYN: nothing was started
-		f.conns.release(addrOf(id.RemoteAddress))
-		f.running.Done()
+		f.over(addrOf(id.RemoteAddress))
 		return false
 	}
 	return true
 }
 
-// admit counts a connection and its dial in. If there is no room it counts that, and nobody answers: the SYN comes
-// again, and may find some.
+// beginDial counts in a connection and its dial. It does not if the SYN is one sent again while the host is being dialled, if there is
+// no room, or if the stack is closing: then nobody answers.
+func (f *forwards) beginDial(id stack.TransportEndpointID) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if _, again := f.dialling[id]; again || f.ended || !f.admit(id) {
+		return false
+	}
+	f.dialling[id] = struct{}{}
+	f.running.Add(1)
+	return true
+}
+
+// admit takes a connection's places. If there is no room it counts that; the SYN comes again, and may find some.
 func (f *forwards) admit(id stack.TransportEndpointID) bool {
 	source := addrOf(id.RemoteAddress)
 	if !f.conns.take(source) {
@@ -63,35 +57,32 @@ func (f *forwards) admit(id stack.TransportEndpointID) bool {
 	return false
 }
 
-// releaseDial undoes what admit did for a dial.
-func (f *forwards) releaseDial(id stack.TransportEndpointID) {
+// settled ends what beginDial began for a dial. The connection, if it came to one, goes on.
+func (f *forwards) settled(id stack.TransportEndpointID) {
+	f.mu.Lock()
+	delete(f.dialling, id)
+	f.mu.Unlock()
 	source := addrOf(id.RemoteAddress)
 	f.targets.release(dialTarget{source, addrOf(id.LocalAddress)})
 	f.dials.release(source)
 }
 
-// settled ends what handleTCP began for a dial. The connection, if it came to one, is running.
-func (f *forwards) settled(id stack.TransportEndpointID) {
-	f.mu.Lock()
-	delete(f.dialling, id)
-	f.mu.Unlock()
-	f.releaseDial(id)
+// over ends what beginDial began for a connection.
+func (f *forwards) over(source netip.Addr) {
+	f.conns.release(source)
+	f.running.Done()
 }
 
 // forwardTCP serves one connection, on a goroutine the forwarder started.
 func (f *forwards) forwardTCP(r *tcp.ForwarderRequest) {
 	source := addrOf(r.ID().RemoteAddress)
-	over := func() {
-		f.conns.release(source)
-		f.running.Done()
-	}
 	near, far := f.joinTCP(r)
 	if near == nil {
-		over()
+		f.over(source)
 		return
 	}
 	f.s.stats.forwarded.Add(1)
-	startSplice(f.ctx, near, far, over)
+	startSplice(f.ctx, near, far, func() { f.over(source) })
 }
 
 // joinTCP dials the host and then lets the near side in. Without success it returns nil, and near side knows

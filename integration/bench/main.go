@@ -8,27 +8,13 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/signal"
 	"regexp"
 	"strings"
-	"syscall"
-	"time"
 
 	"github.com/adit-overlay/adit/integration/internal/stage"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	switch err := bench(ctx, os.Args[1:]); {
-	case err == nil:
-	case errors.Is(err, flag.ErrHelp):
-		os.Exit(2)
-	default:
-		fmt.Fprintln(os.Stderr, "bench:", err)
-		os.Exit(1)
-	}
-}
+func main() { stage.Main("bench", bench) }
 
 // options are what the command line says.
 type options struct {
@@ -86,7 +72,7 @@ func bench(ctx context.Context, args []string) error {
 func (o *options) report(r *results) error {
 	r.writeText(os.Stdout)
 	if o.json != "" {
-		if err := r.writeJSON(o.json); err != nil {
+		if err := stage.WriteJSON(o.json, r); err != nil {
 			return err
 		}
 	}
@@ -137,10 +123,7 @@ func parse(args []string) (*options, error) {
 	case *all:
 		o.extent = everything
 	}
-	begin := time.Now()
-	o.progress = func(format string, args ...any) {
-		fmt.Fprintf(os.Stderr, "%5.0fs  %s\n", time.Since(begin).Seconds(), fmt.Sprintf(format, args...))
-	}
+	o.progress = stage.Progress()
 	return o, nil
 }
 

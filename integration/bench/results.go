@@ -3,9 +3,7 @@
 package main
 
 import (
-	"encoding/json"
 	"math"
-	"os"
 	"slices"
 
 	"github.com/adit-overlay/adit/integration/bench/contestants"
@@ -132,12 +130,4 @@ func (r *results) failures() []string {
 		}
 	}
 	return all
-}
-
-func (r *results) writeJSON(path string) error {
-	b, err := json.MarshalIndent(r, "", "  ")
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(path, append(b, '\n'), 0o644)
 }

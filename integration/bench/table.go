@@ -9,12 +9,13 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"unicode/utf8"
+
+	"github.com/adit-overlay/adit/integration/internal/stage"
 )
 
-// table is a class as cells of text, the first row its head.
-func (c *classResults) table() [][]string {
-	t := [][]string{slices.Concat([]string{c.Title, ""}, c.Contestants, []string{"adit : best rival"})}
+// table is a class, a line for each metric.
+func (c *classResults) table() stage.Table {
+	t := stage.Table{Right: 2, Lines: [][]string{slices.Concat([]string{c.Title, ""}, c.Contestants, []string{"adit : best rival"})}}
 	for _, l := range c.Lines {
 		if l.empty() {
 			continue
@@ -23,7 +24,7 @@ func (c *classResults) table() [][]string {
 		for _, e := range l.Entries {
 			cells = append(cells, e.text())
 		}
-		t = append(t, append(cells, ratioText(l.ratio())))
+		t.Lines = append(t.Lines, append(cells, ratioText(l.ratio())))
 	}
 	return t
 }
@@ -83,25 +84,7 @@ func brief(text string) string {
 func (r *results) writeText(w io.Writer) {
 	for _, c := range r.Classes {
 		fmt.Fprintln(w)
-		t := c.table()
-		widths := make([]int, len(t[0]))
-		for _, cells := range t {
-			for i, s := range cells {
-				widths[i] = max(widths[i], utf8.RuneCountInString(s))
-			}
-		}
-		for _, cells := range t {
-			var b strings.Builder
-			for i, s := range cells {
-				pad := strings.Repeat(" ", widths[i]-utf8.RuneCountInString(s))
-				if i < 2 {
-					b.WriteString(s + pad + "  ")
-				} else {
-					b.WriteString(pad + s + "  ")
-				}
-			}
-			fmt.Fprintln(w, strings.TrimRight(b.String(), " "))
-		}
+		c.table().WriteText(w)
 	}
 	r.writeFailures(w)
 }
@@ -126,16 +109,7 @@ func (r *results) writeMarkdown(w io.Writer) {
 	}
 	for _, c := range r.Classes {
 		fmt.Fprintln(w)
-		for i, cells := range c.table() {
-			line := ""
-			for _, s := range cells {
-				line += "| " + strings.ReplaceAll(s, "|", `\|`) + " "
-			}
-			fmt.Fprintln(w, line+"|")
-			if i == 0 {
-				fmt.Fprintf(w, "| --- | --- |%s\n", strings.Repeat(" ---: |", len(cells)-2))
-			}
-		}
+		c.table().WriteMarkdown(w)
 	}
 	r.writeFailures(w)
 }

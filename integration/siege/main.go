@@ -8,28 +8,14 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"regexp"
 	"strings"
-	"syscall"
-	"time"
 
 	"github.com/adit-overlay/adit/integration/internal/stage"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	switch err := besiege(ctx, os.Args[1:]); {
-	case err == nil:
-	case errors.Is(err, flag.ErrHelp):
-		os.Exit(2)
-	default:
-		fmt.Fprintln(os.Stderr, "siege:", err)
-		os.Exit(1)
-	}
-}
+func main() { stage.Main("siege", besiege) }
 
 // options are what the command line says.
 type options struct {
@@ -93,7 +79,7 @@ func build(ctx context.Context, dir string) error {
 func (o *options) report(r *results) error {
 	r.writeText(os.Stdout)
 	if o.json != "" {
-		if err := r.writeJSON(o.json); err != nil {
+		if err := stage.WriteJSON(o.json, r); err != nil {
 			return err
 		}
 	}
@@ -128,9 +114,6 @@ func parse(args []string) (*options, error) {
 	if o.only, err = regexp.Compile(*rows); err != nil {
 		return nil, fmt.Errorf("-run: %w", err)
 	}
-	begin := time.Now()
-	o.progress = func(format string, args ...any) {
-		fmt.Fprintf(os.Stderr, "%5.0fs  %s\n", time.Since(begin).Seconds(), fmt.Sprintf(format, args...))
-	}
+	o.progress = stage.Progress()
 	return o, nil
 }

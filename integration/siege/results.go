@@ -3,9 +3,6 @@
 package main
 
 import (
-	"encoding/json"
-	"os"
-
 	"github.com/adit-overlay/adit/integration/internal/stage"
 )
 
@@ -36,12 +33,4 @@ func (r *results) broken() (n int) {
 		}
 	}
 	return n
-}
-
-func (r *results) writeJSON(path string) error {
-	b, err := json.MarshalIndent(r, "", "  ")
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(path, append(b, '\n'), 0o644)
 }

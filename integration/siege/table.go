@@ -6,16 +6,17 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"unicode/utf8"
+
+	"github.com/adit-overlay/adit/integration/internal/stage"
 )
 
-// table is everything as cells of text, the first row its head.
-func (r *results) table() [][]string {
-	t := [][]string{{"attack", "asked", "seen", "held"}}
+// table is everything, a line for each finding.
+func (r *results) table() stage.Table {
+	t := stage.Table{Lines: [][]string{{"attack", "asked", "seen", "held"}}}
 	for _, row := range r.Rows {
 		attack := row.Attack
 		add := func(asked, seen, held string) {
-			t = append(t, []string{attack, asked, seen, held})
+			t.Lines = append(t.Lines, []string{attack, asked, seen, held})
 			attack = ""
 		}
 		for _, f := range row.Findings {
@@ -43,20 +44,7 @@ func (f finding) verdict() string {
 // writeText writes the table for a terminal, and the errors in full.
 func (r *results) writeText(w io.Writer) {
 	fmt.Fprintln(w)
-	t := r.table()
-	widths := make([]int, len(t[0]))
-	for _, cells := range t {
-		for i, s := range cells {
-			widths[i] = max(widths[i], utf8.RuneCountInString(s))
-		}
-	}
-	for _, cells := range t {
-		var b strings.Builder
-		for i, s := range cells {
-			b.WriteString(s + strings.Repeat(" ", widths[i]-utf8.RuneCountInString(s)+2))
-		}
-		fmt.Fprintln(w, strings.TrimRight(b.String(), " "))
-	}
+	r.table().WriteText(w)
 	for _, row := range r.Rows {
 		if row.Error != "" {
 			fmt.Fprintf(w, "\n%s: %s\n", row.ID, strings.TrimSpace(row.Error))
@@ -69,14 +57,5 @@ func (r *results) writeMarkdown(w io.Writer) {
 	m := r.Machine
 	fmt.Fprintf(w, "Attacked %s by `%s`.\n\n", m.Time.Format("2 January 2006"), strings.TrimSpace(r.Command))
 	fmt.Fprintf(w, "- processor: %s, %d cores\n- kernel: %s\n- Go: %s\n- adit: %s\n- load average at start: %.2f\n\n", m.Processor, m.Cores, m.Kernel, m.Go, m.Adit, m.Load)
-	for i, cells := range r.table() {
-		line := ""
-		for _, s := range cells {
-			line += "| " + strings.ReplaceAll(s, "|", `\|`) + " "
-		}
-		fmt.Fprintln(w, line+"|")
-		if i == 0 {
-			fmt.Fprintln(w, "| --- | --- | --- | --- |")
-		}
-	}
+	r.table().WriteMarkdown(w)
 }

@@ -7,24 +7,12 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/signal"
-	"syscall"
 	"time"
+
+	"github.com/adit-overlay/adit/integration/internal/stage"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	context.AfterFunc(ctx, stop) // the second kills
-	switch err := command(ctx, os.Args[1:]); {
-	case err == nil:
-	case errors.Is(err, flag.ErrHelp):
-		os.Exit(2)
-	default:
-		fmt.Fprintln(os.Stderr, "soak:", err)
-		os.Exit(1)
-	}
-}
+func main() { stage.Main("soak", command) }
 
 // options are what the command line says.
 type options struct {
@@ -48,7 +36,7 @@ func command(ctx context.Context, args []string) error {
 	}
 	r.write(os.Stdout)
 	if o.json != "" {
-		if err := r.writeJSON(o.json); err != nil {
+		if err := stage.WriteJSON(o.json, r); err != nil {
 			return err
 		}
 	}
@@ -75,10 +63,7 @@ func parse(args []string) (*options, error) {
 	if o.length <= 0 {
 		return nil, fmt.Errorf("-for %v: want a time to run", o.length)
 	}
-	begin := time.Now()
-	o.progress = func(format string, args ...any) {
-		fmt.Fprintf(os.Stderr, "%6.1fs  %s\n", time.Since(begin).Seconds(), fmt.Sprintf(format, args...))
-	}
+	o.progress = stage.Progress()
 	return o, nil
 }
 

@@ -1,14 +1,13 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/adit-overlay/adit/integration/internal/stage"
 	"github.com/adit-overlay/adit/integration/soak/traffic"
 )
 
@@ -63,14 +62,6 @@ func (s *soak) report(lasted time.Duration, idle map[string]int) *report {
 		r.Wrong = append(r.Wrong, fmt.Sprintf("lost: %d of %d datagrams that were sent while nothing was dealt", c.CalmLost, c.Calm))
 	}
 	return r
-}
-
-func (r *report) writeJSON(path string) error {
-	b, err := json.MarshalIndent(r, "", "\t")
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(path, append(b, '\n'), 0o644)
 }
 
 // maxShown bounds how much of what was wrong is printed.
@@ -184,10 +175,7 @@ func (r *report) writeLives(w io.Writer) {
 }
 
 func rows(w io.Writer, head []string, lines [][]string) {
-	fmt.Fprintf(w, "| %s |\n|%s\n", strings.Join(head, " | "), strings.Repeat(" --- |", len(head)))
-	for _, l := range lines {
-		fmt.Fprintf(w, "| %s |\n", strings.Join(l, " | "))
-	}
+	stage.Table{Lines: slices.Concat([][]string{head}, lines)}.WriteMarkdown(w)
 }
 
 func median(all []time.Duration) time.Duration {

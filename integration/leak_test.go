@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"os/exec"
 	"regexp"
 	"slices"
 	"strings"
@@ -231,7 +230,7 @@ func TestOneFamilyBesideFullTunnelIsTold(t *testing.T) {
 // network push a route (CVE-2024-3661): traffic goes nowhere, until adit is back. Without the rule it would go out.
 func TestDocumentedRuleKeepsTrafficIn(t *testing.T) {
 	t.Parallel()
-	needCommand(t, "nft")
+	lab.NeedCommand(t, "nft")
 	w := newWayOut(t)
 	from := byRoute(w.laptopHost)
 	p := w.startLaptop(anywhere4, anywhere6)
@@ -282,15 +281,4 @@ func (w *wayOut) documentedRule(t *testing.T) string {
 	path := w.TempDir(lab.User{}) + "/rule.nft"
 	w.write(lab.User{}, path, blocks[0][1])
 	return path
-}
-
-// needCommand skips a test of what a command does where there is none.
-func needCommand(t *testing.T, name string) {
-	t.Helper()
-	if _, err := exec.LookPath(name); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatalf("CI must have %s: %v", name, err)
-		}
-		t.Skipf("needs %s: %v", name, err)
-	}
 }

@@ -10,18 +10,13 @@ import (
 	"testing"
 
 	"github.com/adit-overlay/adit/integration/bench/contestants"
+	"github.com/adit-overlay/adit/integration/lab"
 )
 
 // TestQuickRun runs the program on adit and the floor, without rivals and so without a network, and looks for
 // figures wherever there are to be some. It says nothing about speed.
 func TestQuickRun(t *testing.T) {
-	if os.Geteuid() != 0 {
-		const why = "the benchmark makes network namespaces, which needs root"
-		if os.Getenv("CI") != "" {
-			t.Fatal(why + " (not skipped, because CI is set)")
-		}
-		t.Skip(why)
-	}
+	lab.NeedRoot(t)
 	dir := t.TempDir()
 	program := filepath.Join(dir, "bench")
 	if out, err := exec.Command("go", "build", "-o", program, ".").CombinedOutput(); err != nil {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -50,9 +51,7 @@ var serial atomic.Int64
 // or fails it if the environment variable CI is not empty.
 func New(t T) *Network {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		unavailable(t, "network namespaces need root")
-	}
+	NeedRoot(t)
 	sweepAbandoned()
 	fabric, err := newNamespace()
 	if err != nil {
@@ -69,6 +68,22 @@ func New(t T) *Network {
 	n.must(fabric.sysctl("net/ipv6/conf/default/disable_ipv6", "1"))
 	n.must(fabric.sysctl("net/ipv6/conf/all/disable_ipv6", "1"))
 	return n
+}
+
+// NeedRoot ends a test, as New does, where the process is not root: for those whose lab is in a process they start.
+func NeedRoot(t T) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		unavailable(t, "network namespaces need root")
+	}
+}
+
+// NeedCommand ends a test likewise where a command is not there.
+func NeedCommand(t T, name string) {
+	t.Helper()
+	if _, err := exec.LookPath(name); err != nil {
+		unavailable(t, err.Error())
+	}
 }
 
 // unavailable ends a test that this machine cannot run.

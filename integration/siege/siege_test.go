@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/adit-overlay/adit/integration/lab"
+
 	// What the programs are made of: go test must not repeat an old result when it has changed.
 	_ "github.com/adit-overlay/adit/integration/internal/service"
 	_ "github.com/adit-overlay/adit/peer"
@@ -18,13 +20,7 @@ import (
 // TestQuickRun runs all attacks, shortly, and looks whether each comes to its end and finds something. What is no
 // figure of speed must hold.
 func TestQuickRun(t *testing.T) {
-	if os.Geteuid() != 0 {
-		const why = "attacks are made in network namespaces, which need root"
-		if os.Getenv("CI") != "" {
-			t.Fatal(why + " (not skipped, because CI is set)")
-		}
-		t.Skip(why)
-	}
+	lab.NeedRoot(t)
 	dir := t.TempDir()
 	program := filepath.Join(dir, "siege")
 	if out, err := exec.Command("go", "build", "-o", program, ".").CombinedOutput(); err != nil {

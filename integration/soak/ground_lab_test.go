@@ -6,12 +6,25 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/adit-overlay/adit/integration/lab"
 )
+
+// TestSoakInNamespaces deals each kind of blow once, which takes some fifteen seconds.
+func TestSoakInNamespaces(t *testing.T) {
+	t.Parallel()
+	lab.NeedRoot(t)
+	r := soaked(t, "-for", "59s", "-blows", "14", "-seed", "1")
+	r.wantHealth(t, 14, true)
+	if len(r.Idle) == 0 {
+		t.Error("no process has shown its goroutines")
+	}
+}
 
 // A process that nobody asked to end is noticed, and what it wrote last is shown.
 func TestDeadProcessIsNoticed(t *testing.T) {
 	t.Parallel()
-	needsLab(t)
+	lab.NeedRoot(t)
 	err := onLab(quietly(), func(g *ground) error {
 		if died := g.died(); len(died) > 0 {
 			t.Errorf("before: %q", died)

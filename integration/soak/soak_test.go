@@ -62,33 +62,10 @@ func (r *report) wantHealth(t *testing.T, kinds int, pings bool) {
 	}
 }
 
-// TestSoakInNamespaces deals each kind of blow once, which takes some fifteen seconds.
-func TestSoakInNamespaces(t *testing.T) {
-	t.Parallel()
-	needsLab(t)
-	r := soaked(t, "-for", "59s", "-blows", "14", "-seed", "1")
-	r.wantHealth(t, 14, true)
-	if len(r.Idle) == 0 {
-		t.Error("no process has shown its goroutines")
-	}
-}
-
 // TestSoakOnLoopback does what can be done without root.
 func TestSoakOnLoopback(t *testing.T) {
 	t.Parallel()
 	soaked(t, "-loopback", "-for", "59s", "-blows", "6", "-seed", "1").wantHealth(t, 6, false)
-}
-
-func needsLab(t *testing.T) {
-	t.Helper()
-	if os.Geteuid() == 0 && runtime.GOOS == "linux" {
-		return
-	}
-	const why = "network namespaces need root, and Linux"
-	if os.Getenv("CI") != "" && runtime.GOOS == "linux" {
-		t.Fatal(why + " (not skipped, because CI is set)")
-	}
-	t.Skip(why)
 }
 
 // quietly are options for a ground without a program around it.

@@ -62,14 +62,15 @@ func checkCredentials(username, password string) error {
 var errBadDestination = errors.New("malformed destination")
 
 // checkDestination refuses what is no "host:port" with a port from 1, and
-// names with bytes that would be trouble in a log or a resolver.
+// names with bytes that would be trouble in a log or a resolver. Names are ASCII:
+// of any other net/http would dial another form than Allow was asked about.
 func checkDestination(address string) error {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil || host == "" || len(host) > 255 {
 		return errBadDestination
 	}
 	for i := range len(host) {
-		if host[i] <= ' ' || host[i] == 0x7f {
+		if host[i] <= ' ' || host[i] >= 0x7f {
 			return errBadDestination
 		}
 	}

@@ -197,8 +197,9 @@ func (s *stage) check() {
 				s.t.Fatalf("%s received %q %d times", n.name, text, times)
 			}
 		}
-		if sessions, pending := len(n.engine.indexes.sessions), len(n.engine.indexes.pending); sessions > 3 || pending > 1 {
-			s.t.Fatalf("%s holds %d sessions and %d initiations", n.name, sessions, pending)
+		sessions, former := n.held()
+		if pending := len(n.engine.indexes.pending); sessions > 3 || former > maxFormer || pending > 1 {
+			s.t.Fatalf("%s holds %d sessions, %d former ones and %d initiations", n.name, sessions, former, pending)
 		}
 		for _, r := range n.engine.Remotes() {
 			if p := r.path.Load(); p != nil && p.addr.Addr() == attacker.Addr() {

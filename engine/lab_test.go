@@ -183,6 +183,21 @@ func (n *node) sessionWith(other *node) *session {
 	return r.current.Load()
 }
 
+// held counts the sessions n has keys of, and the former ones of which it keeps the index.
+func (n *node) held() (sessions, former int) {
+	x := &n.engine.indexes
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	for _, s := range x.sessions {
+		if s.opener != nil {
+			sessions++
+		} else {
+			former++
+		}
+	}
+	return sessions, former
+}
+
 // wantsOneSession fails unless a and b seal by the same session.
 func wantsOneSession(a, b *node) {
 	a.lab.t.Helper()

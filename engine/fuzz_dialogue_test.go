@@ -198,7 +198,7 @@ func (s *stage) check() {
 			}
 		}
 		sessions, former := n.held()
-		if pending := len(n.engine.indexes.pending); sessions > 3 || former > maxFormer || pending > 1 {
+		if pending := len(n.engine.indexes.pending); sessions > 3 || former > maxFormer || pending > 1+maxEarlier {
 			s.t.Fatalf("%s holds %d sessions, %d former ones and %d initiations", n.name, sessions, former, pending)
 		}
 		for _, r := range n.engine.Remotes() {

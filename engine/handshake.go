@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -20,6 +21,10 @@ type initiating struct {
 
 	pending *wire.Initiation // the last one sent; nil when none awaits a response
 	index   wire.Index
+	sent    time.Time
+
+	earlier  []superseded  // those before it in this attempt, oldest first
+	patience time.Duration // how long the last is waited for at least: an earlier one was answered after so long
 
 	cookie    *wire.Cookie   // what the remote gave us, and stamps it
 	timestamp wire.Timestamp // of the last initiation; each must be later
@@ -34,6 +39,13 @@ type initiating struct {
 	stale    budget         // how many more of those that were not made just now
 }
 
+// A superseded initiation is one that another has taken the place of. Its index is kept for what its answer tells: how long
+// answers take.
+type superseded struct {
+	index wire.Index
+	sent  time.Time
+}
+
 // Between initiations that are not answered. Loss is the common reason, so the first come quickly.
 const (
 	firstRetry = time.Second
@@ -43,6 +55,9 @@ const (
 	// that packets flow two seconds after both are back.
 	hurriedRetry = time.Second
 	relayRetry   = 3 * time.Second / 4
+
+	// maxEarlier are sent within lastRetry, the longest that an answer is waited for.
+	maxEarlier = int(lastRetry / relayRetry)
 
 	// giveUp is how long a remote that nothing is kept up with is tried.
 	giveUp = 90 * time.Second
@@ -60,7 +75,7 @@ func (r *Remote) startHandshake(now time.Time) {
 	if r.hs.active {
 		return
 	}
-	r.hs.active, r.hs.since, r.hs.tries, r.hs.due = true, now, 0, now
+	r.hs.active, r.hs.since, r.hs.tries, r.hs.due, r.hs.patience = true, now, 0, now, 0
 }
 
 // cancelInitiation ends the attempt. A response that still comes finds nothing.
@@ -70,6 +85,10 @@ func (r *Remote) cancelInitiation() {
 		r.hs.pending = nil
 		r.engine.indexes.release(r.hs.index)
 	}
+	for _, i := range r.hs.earlier {
+		r.engine.indexes.release(i.index)
+	}
+	r.hs.earlier = nil
 	r.hs.active = false
 }
 
@@ -117,7 +136,7 @@ func (r *Remote) yieldsUntil() time.Time {
 // hurry makes the next initiation of an attempt due sooner: somebody has something to send. It is called with mu held.
 func (r *Remote) hurry(now time.Time) {
 	h := &r.hs
-	due := h.tried.Add(hurriedRetry)
+	due := h.tried.Add(max(hurriedRetry, h.patience))
 	if t := r.yieldsUntil(); t.After(due) {
 		due = t
 	}
@@ -138,7 +157,7 @@ func (r *Remote) retryAfter() time.Duration {
 	if n := r.hs.tries; n > 4 {
 		d = min(last, firstRetry*time.Duration(n-3))
 	}
-	return d + r.engine.jitter.upTo(d/8)
+	return max(d+r.engine.jitter.upTo(d/8), r.hs.patience)
 }
 
 // jitter is chance that need not be secret.
@@ -166,7 +185,11 @@ func (r *Remote) initiate(now time.Time) ([]byte, error) {
 	if h.pending != nil {
 		h.pending.Wipe()
 		h.pending = nil
-		e.indexes.release(h.index)
+		h.earlier = append(h.earlier, superseded{h.index, h.sent})
+		if len(h.earlier) > maxEarlier {
+			e.indexes.release(h.earlier[0].index)
+			h.earlier = slices.Delete(h.earlier, 0, 1)
+		}
 	}
 	ts := e.cfg.WallClock()
 	if !wire.TimestampAt(ts).After(h.timestamp) {
@@ -178,7 +201,7 @@ func (r *Remote) initiate(now time.Time) ([]byte, error) {
 		e.indexes.release(index)
 		return nil, err
 	}
-	h.pending, h.index, h.timestamp = i, index, wire.TimestampAt(ts)
+	h.pending, h.index, h.sent, h.timestamp = i, index, now, wire.TimestampAt(ts)
 	h.cookie.Stamp(msg, now)
 	return msg, nil
 }
@@ -192,6 +215,9 @@ func (r *Remote) receiveResponse(msg []byte, from path, now time.Time) {
 		return
 	}
 	keys, err := r.hs.pending.Finish(msg)
+	if errors.Is(err, wire.ErrIndex) {
+		r.answeredLate(msg, now)
+	}
 	if err != nil {
 		r.engine.dropHandshake(err)
 		return
@@ -203,12 +229,30 @@ func (r *Remote) receiveResponse(msg []byte, from path, now time.Time) {
 	r.schedule(now)
 }
 
+// answeredLate looks whether msg answers an initiation that another has taken the place of: there and back takes longer than was
+// waited. One more would take the place, at the remote, of the session that the last one makes there (§15), and
+// so for ever. So the last is given the time that the earlier took. It is called with mu held.
+func (r *Remote) answeredLate(msg []byte, now time.Time) {
+	h := &r.hs
+	to, _ := wire.ReceiverOf(msg)
+	i := slices.IndexFunc(h.earlier, func(s superseded) bool { return s.index == to })
+	if i < 0 {
+		return
+	}
+	h.patience = max(h.patience, min(now.Sub(h.earlier[i].sent)+firstRetry/16, lastRetry))
+	if due := h.sent.Add(h.patience); h.due.Before(due) {
+		h.due = due
+	}
+	r.schedule(now)
+}
+
 // receiveCookie takes the cookie that a remote under load asks us to show. The next initiation
 // does.
 func (r *Remote) receiveCookie(msg []byte, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed || r.hs.pending == nil || r.hs.cookie.Open(msg, now) != nil {
+		r.answeredLate(msg, now)
 		r.engine.drop(DropUnexpected)
 		return
 	}
@@ -230,7 +274,7 @@ func (r *Remote) receiveNotice(now time.Time) {
 	}
 	r.hs.prompted = now
 	r.startHandshake(now)
-	if now.Sub(r.hs.tried) >= inFlight {
+	if now.Sub(r.hs.tried) >= max(inFlight, r.hs.patience) {
 		r.hs.due = now // what was sent to nobody need not be waited for: there is somebody now
 	}
 	r.wake()

@@ -121,6 +121,37 @@ func TestSessionIsUpWithinTenSecondsOnABadLine(t *testing.T) {
 	}
 }
 
+// An initiation is sent again sooner than it can be answered, and each takes the place of the one before at both ends.
+func TestSessionIsUpOverALineSlowerThanTheRetries(t *testing.T) {
+	for _, there := range []time.Duration{500 * time.Millisecond, 600 * time.Millisecond, 750 * time.Millisecond, 1250 * time.Millisecond} {
+		for name, knows := range map[string]func(a, b *node){
+			"a begins": func(a, b *node) { a.knows(b, at(b)); b.knows(a, "") },
+			"both":     func(a, b *node) { a.knows(b, at(b)); b.knows(a, at(a)) },
+			"a relay": func(a, b *node) {
+				if _, err := a.engine.AddRemote(RemoteConfig{PublicKey: b.key.Public(), Endpoint: at(b), Relay: true}); err != nil {
+					a.lab.t.Fatal(err)
+				}
+				b.knows(a, "")
+			},
+		} {
+			inFakeTime(t, func(t *testing.T, l *lab) {
+				l.net.SetDefault(underlay.Link{Delay: there})
+				a, b := l.node("a"), l.node("b")
+				knows(a, b)
+				began := time.Now()
+				for a.sessionWith(b) == nil || b.sessionWith(a) == nil {
+					a.send(b, "are you there?")
+					advance(100 * time.Millisecond)
+					if took, limit := time.Since(began), 2*there+2*lastRetry; took > limit {
+						t.Fatalf("%v there and back, %s: no session after %v", 2*there, name, took)
+					}
+				}
+				t.Logf("%v there and back, %s: a session after %v", 2*there, name, time.Since(began))
+			})
+		}
+	}
+}
+
 func TestWrongPresharedKeyComesToNothing(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, l *lab) {
 		a, b := l.plan("a"), l.plan("b")

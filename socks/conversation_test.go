@@ -62,11 +62,18 @@ func FuzzConversation(f *testing.F) {
 			}
 			l, stop := serveMemory(t, s)
 			c := l.connect(t)
+			// net/http holds a mutex while it reads a body, and a goroutine that waits for a mutex stops the clock of the bubble: no
+			// timeout would end a request whose body does not. Such a client does not pause, and leaves.
+			lower := bytes.ToLower(data)
+			stays := !bytes.Contains(lower, []byte("chunked")) && !bytes.Contains(lower, []byte("content-length"))
 			start := time.Now()
 			var paused time.Duration
 			sent := make(chan struct{})
 			go func() {
 				defer close(sent)
+				if !stays {
+					defer c.Close()
+				}
 				for i, rest := 0, data; len(rest) > 0; i++ {
 					step := byte(0x1f)
 					if len(script) > 0 {
@@ -77,15 +84,19 @@ func FuzzConversation(f *testing.F) {
 						return
 					}
 					rest = rest[n:]
-					pause := time.Duration(step>>5) * 17 * time.Second
-					time.Sleep(pause)
-					paused += pause
+					if pause := time.Duration(step>>5) * 17 * time.Second; stays {
+						time.Sleep(pause)
+						paused += pause
+					}
 				}
 			}()
-			io.Copy(io.Discard, c) // the client stays; the server must end it
+			io.Copy(io.Discard, c) // the client that stays must be ended by the server
 			took := time.Since(start)
 			c.Close()
 			<-sent
+			if !stays {
+				time.Sleep(time.Second) // net/http gives a client half of one to read its last answer
+			}
 			if took > paused+10*time.Minute {
 				t.Errorf("a client that paused for %v was kept for %v", paused, took)
 			}

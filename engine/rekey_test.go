@@ -130,45 +130,6 @@ func TestCounterLimits(t *testing.T) {
 	}
 }
 
-func TestReplayedDataIsDroppedUnderEveryKeyStillHeld(t *testing.T) {
-	inFakeTime(t, func(t *testing.T, l *lab) {
-		a, b := l.plan("a"), l.plan("b")
-		a.rekey, b.rekey = 10*time.Second, 10*time.Second
-		a.start()
-		b.start()
-		data := l.record(wire.KindData)
-		a.knows(b, at(b))
-		b.knows(a, "")
-		advance(time.Second)
-		replayed := uint64(0)
-		for round := range 4 { // the first rounds' keys are previous ones in the later
-			for i := range 20 {
-				a.send(b, fmt.Sprint(round, i))
-			}
-			advance(11 * time.Second)
-			if got := len(b.dev.texts()); got != 20 {
-				t.Fatalf("round %d: %d of 20 packets arrived", round, got)
-			}
-			for _, d := range data.take() {
-				l.net.Inject(a.addr, b.addr, d)
-				l.net.Inject(attacker, b.addr, d)
-			}
-			synctest.Wait()
-			if got := b.dev.texts(); len(got) != 0 {
-				t.Fatalf("round %d: delivered again: %q", round, got)
-			}
-			if p := b.remote(a).path.Load(); p.addr != a.addr {
-				t.Fatalf("a replay moved the path to %v", p.addr)
-			}
-			if n := b.drops(DropReplay); n <= replayed {
-				t.Errorf("round %d: replays not counted", round)
-			} else {
-				replayed = n
-			}
-		}
-	})
-}
-
 // TestNoCounterIsSealedUnderTwice watches the wire while many goroutines send and keys change.
 func TestNoCounterIsSealedUnderTwice(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, l *lab) {

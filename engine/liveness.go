@@ -179,9 +179,20 @@ func (r *Remote) advanceLiveness(now time.Time) {
 			r.mtu.doubt(now)
 		}
 	}
-	if r.wanted(now) && now.Sub(l.time(l.sent.Load())) >= r.keepalive(now) {
+	if r.wanted(now) && !now.Before(r.keepaliveDue(now)) {
 		r.sendProbe(s, now) // rather than an empty keepalive: its answer shows that the path works
 	}
+}
+
+// keepaliveDue is when the remote is to hear of us. A probe that could not be sent, for want of counters or of a path, is tried
+// again no sooner than another would be.
+func (r *Remote) keepaliveDue(now time.Time) time.Time {
+	l := &r.life
+	due := l.time(l.sent.Load()).Add(r.keepalive(now))
+	if due.Before(l.nextProbe) {
+		return l.nextProbe
+	}
+	return due
 }
 
 func (r *Remote) livenessDeadline(now time.Time) time.Time {
@@ -195,7 +206,7 @@ func (r *Remote) livenessDeadline(now time.Time) time.Time {
 		due = now.Add(poll)
 	}
 	if r.wanted(now) {
-		due = earliest(due, l.time(l.sent.Load()).Add(r.keepalive(now)))
+		due = earliest(due, r.keepaliveDue(now))
 	}
 	if s.initiator && !s.heard.Load() {
 		due = earliest(due, l.nextProbe)

@@ -176,16 +176,7 @@ func TestCarriersBetweenFixedEnds(t *testing.T) {
 		l.net.Partition(a.addr, b.addr)
 		a.knows(b, "")
 		b.knows(a, "")
-		link := func() (net.Conn, net.Conn) {
-			x, y := net.Pipe()
-			for n, c := range map[*node]net.Conn{a: x, b: y} {
-				if err := n.engine.AddCarrier(underlay.NewStream(c, underlay.Config{})); err != nil {
-					t.Fatal(err)
-				}
-			}
-			return x, y
-		}
-		x, _ := link()
+		x := link(a, b)
 		advance(time.Second)
 		a.send(b, "by the pipe")
 		b.wants("by the pipe")
@@ -194,12 +185,72 @@ func TestCarriersBetweenFixedEnds(t *testing.T) {
 		a.send(b, "waits for the next pipe")
 		advance(time.Second)
 		b.wants()
-		link()
+		link(a, b)
 		advance(2 * time.Second)
 		b.wants("waits for the next pipe")
 		b.send(a, "back")
 		a.wants("back")
 	})
+}
+
+// link joins two nodes by a connection, and returns a's end.
+func link(a, b *node) net.Conn {
+	a.lab.t.Helper()
+	x, y := net.Pipe()
+	for n, c := range map[*node]net.Conn{a: x, b: y} {
+		if err := n.engine.AddCarrier(underlay.NewStream(c, underlay.Config{})); err != nil {
+			a.lab.t.Fatal(err)
+		}
+	}
+	return x
+}
+
+// A keepalive that is due and cannot be sent is tried once a second: neither all the time nor never again.
+func TestKeepaliveThatCannotBeSentWaits(t *testing.T) {
+	for name, c := range map[string]struct {
+		meet          func(l *lab) (a, b *node)
+		lose, restore func(a, b *node)
+	}{
+		"the connection both met by has ended": {
+			meet: func(l *lab) (a, b *node) {
+				a, b = l.node("a"), l.node("b")
+				l.net.Partition(a.addr, b.addr)
+				a.knows(b, "")
+				b.knows(a, "")
+				link(a, b)
+				return a, b
+			},
+			lose:    func(a, _ *node) { a.engine.Carriers()[1].Close() },
+			restore: func(a, b *node) { link(a, b) },
+		},
+		"all counters are used, and handshakes lost": {
+			meet: func(l *lab) (a, b *node) { return l.pair() },
+			lose: func(a, b *node) {
+				a.lab.net.Partition(a.addr, b.addr)
+				sealer := a.sessionWith(b).sealer
+				sealer.Reserve(wire.RejectAfterPackets - int(sealer.Reserved()))
+			},
+			restore: func(a, b *node) { a.lab.net.Heal(a.addr, b.addr) },
+		},
+	} {
+		inFakeTime(t, func(t *testing.T, l *lab) {
+			a, b := c.meet(l)
+			advance(time.Second)
+			a.send(b, "there is a session")
+			b.wants("there is a session")
+			c.lose(a, b)
+			const away = 2 * defaultKeepalive
+			before := a.drops(DropControlUnsent)
+			advance(away)
+			if n := a.drops(DropControlUnsent) - before; n == 0 || n > uint64(away/time.Second) {
+				t.Errorf("%s: %d keepalives were not sent in %v", name, n, away)
+			}
+			c.restore(a, b)
+			advance(5 * time.Second)
+			a.send(b, "again")
+			b.wants("again")
+		})
+	}
 }
 
 // TestSuperPacketsCrossWhole: what one device gives as a super-packet comes out of the other as one.

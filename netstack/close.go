@@ -34,36 +34,27 @@ func (s *Stack) Close() error {
 	return nil
 }
 
-// settleTime is how long Close lets handshakes go on that others began.
-const settleTime = 200 * time.Millisecond
+// Bounds of the two waits of Close.
+const (
+	settleTime = 200 * time.Millisecond // for handshakes that others began
+
+	// To answer what comes for the connections that were reset: that long, and two round trips.
+	partTime    = 10 * time.Millisecond
+	mostParting = 190 * time.Millisecond // at most, for the round trips
+)
 
 // settle waits for handshakes that others began, while packets still come in. The far end takes a connection for
 // made before its last handshake packet is here, and until it is the stack does not reset it: the far end
 // would learn nothing of its end.
 func (s *Stack) settle() {
-	handshaking := func() bool {
-		return s.ip.handshaking() || s.forwards != nil && len(s.forwards.handshakes()) > 0
-	}
-	look := time.NewTicker(2 * time.Millisecond)
-	defer look.Stop()
-	for over := time.After(s.settleTime); handshaking(); {
-		select {
-		case <-over:
-			return
-		case <-look.C:
-		}
-	}
+	await(s.settleTime, func() bool {
+		return !s.ip.handshaking() && (s.forwards == nil || len(s.forwards.handshakes()) == 0)
+	})
 }
-
-// Close goes on to answer what comes for the connections it has reset for this long and a round trip or two; at most mostParting.
-const (
-	leastParting = 10 * time.Millisecond
-	mostParting  = 200 * time.Millisecond
-)
 
 // part resets the connections. A reset may be lost; and when the far window was used up, gVisor's bears a number a few bytes
 // short of what was sent, and the far end drops it. But that acknowledges, or sends, and a stack that still listens answers
-// with a reset that it takes.
+// with a reset that it takes. Where nobody reads the device there is no use in that.
 func (s *Stack) part() {
 	rtt, any := s.ip.reset()
 	if s.forwards != nil {
@@ -71,6 +62,19 @@ func (s *Stack) part() {
 		rtt, any = max(rtt, far), any || more
 	}
 	if any {
-		time.Sleep(min(leastParting+2*rtt, mostParting))
+		await(s.partTime+min(2*rtt, mostParting), s.queue.abandoned)
+	}
+}
+
+// await returns when over says that it is, and after the time given at the latest.
+func await(most time.Duration, over func() bool) {
+	look := time.NewTicker(2 * time.Millisecond)
+	defer look.Stop()
+	for late := time.After(most); !over(); {
+		select {
+		case <-late:
+			return
+		case <-look.C:
+		}
 	}
 }

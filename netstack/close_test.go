@@ -8,8 +8,10 @@ import (
 	"net/netip"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip/faketime"
@@ -230,4 +232,48 @@ func TestCloseWithoutReader(t *testing.T) {
 	}
 	s.Close()
 	dials.Wait()
+}
+
+// Connections are reset, and nobody reads the device any more: whatever came for them, no answer would leave, so Close does
+// not wait for it.
+func TestCloseDoesNotAnswerWhereNobodyReads(t *testing.T) {
+	var away atomic.Bool // who reads the device of b
+	back := make(chan struct{})
+	p := newPair(t, pairOption{alter: func(toB bool, _ []byte, _ *packet.Offload) bool {
+		if !toB && away.Load() {
+			<-back
+		}
+		return true
+	}})
+	p.b.partTime = 24 * time.Hour
+	join(t, p, addrB)
+	away.Store(true)
+	pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{})
+	for p.b.queue.put(pkt) {
+	}
+	p.b.Close()
+	close(back)
+}
+
+func TestAwait(t *testing.T) {
+	const most = time.Second
+	for _, test := range []struct {
+		name        string
+		over        time.Duration
+		least, most time.Duration
+	}{
+		{"what is over at once", 0, 0, 0},
+		{"what will be over", most / 2, most / 2, most/2 + 2*time.Millisecond},
+		{"what never is", time.Hour, most, most},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				began := time.Now()
+				await(most, func() bool { return time.Since(began) >= test.over })
+				if took := time.Since(began); took < test.least || took > test.most {
+					t.Errorf("took %v, want %v to %v", took, test.least, test.most)
+				}
+			})
+		})
+	}
 }

@@ -132,6 +132,13 @@ func (q *sendQueue) take(into []*stack.PacketBuffer, bytes int) (int, error) {
 	}
 }
 
+// abandoned reports whether the reader has not come back for as long as a sender waits.
+func (q *sendQueue) abandoned() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.stalled
+}
+
 // close ends the queue once what is in it has been taken. It is called once.
 func (q *sendQueue) close() {
 	q.mu.Lock()

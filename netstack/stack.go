@@ -48,7 +48,7 @@ type Stack struct {
 	begin   context.CancelFunc
 	done    chan struct{} // closed when Close is through
 
-	settleTime time.Duration // see settle; tests change it
+	settleTime, partTime time.Duration // of settle and part; tests change them
 }
 
 // New returns a running stack. The error names the field of cfg that is wrong.
@@ -66,6 +66,7 @@ func New(cfg Config) (*Stack, error) {
 		done:  make(chan struct{}),
 
 		settleTime: settleTime,
+		partTime:   partTime,
 	}
 	s.outlet.queue = s.queue
 	s.closing, s.begin = context.WithCancel(context.Background())

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/adit-overlay/adit/internal/heaptest"
 	"github.com/adit-overlay/adit/packet"
 )
 
@@ -127,7 +128,7 @@ func BenchmarkIdleConnections(b *testing.B) {
 	l := listen(b, p.b, "tcp", ":80")
 	var held, goroutines float64
 	for b.Loop() {
-		before, running := heapInUse(), runtime.NumGoroutine()
+		before, running := heaptest.InUse(), runtime.NumGoroutine()
 		conns := make([]net.Conn, 0, 2*n)
 		for range n {
 			near, err := p.a.Dial("tcp", addrB+":80")
@@ -140,7 +141,7 @@ func BenchmarkIdleConnections(b *testing.B) {
 			}
 			conns = append(conns, near, far)
 		}
-		held = (float64(heapInUse()) - float64(before)) / n
+		held = float64(heaptest.InUse()-before) / n
 		goroutines = float64(runtime.NumGoroutine()-running) / n
 		for _, c := range conns {
 			c.Close()
@@ -148,12 +149,4 @@ func BenchmarkIdleConnections(b *testing.B) {
 	}
 	b.ReportMetric(held, "B/connection")
 	b.ReportMetric(goroutines, "goroutines/connection")
-}
-
-func heapInUse() uint64 {
-	runtime.GC()
-	runtime.GC() // pools are emptied by the second
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return m.HeapAlloc + m.StackInuse
 }

@@ -14,6 +14,7 @@ import (
 
 	"gvisor.dev/gvisor/pkg/tcpip/faketime"
 
+	"github.com/adit-overlay/adit/internal/heaptest"
 	"github.com/adit-overlay/adit/packet"
 	"github.com/adit-overlay/adit/socks"
 )
@@ -161,12 +162,12 @@ func TestConnectionsClosedWhileConnectingLeaveNothing(t *testing.T) {
 		p.b.forwards.running.Wait()
 	}
 	round(each / 5) // makes what is made once
-	goroutines, heap := runtime.NumGoroutine(), int(heapInUse())
+	goroutines, heap := runtime.NumGoroutine(), heaptest.InUse()
 	round(each)
 	for runtime.NumGoroutine() > goroutines {
 		runtime.Gosched() // they have told that they end, and are about to
 	}
-	if grown := int(heapInUse()) - heap; grown > 1<<20 {
+	if grown := heaptest.InUse() - heap; grown > 1<<20 {
 		t.Errorf("%d connections left %d bytes", each, grown)
 	}
 }

@@ -2,10 +2,10 @@ package relay
 
 import (
 	"fmt"
-	"runtime"
 	"testing"
 	"time"
 
+	"github.com/adit-overlay/adit/internal/heaptest"
 	"github.com/adit-overlay/adit/underlay"
 )
 
@@ -28,7 +28,7 @@ func TestMemoryOfAMember(t *testing.T) {
 				for i := range members {
 					l.member(fmt.Sprint("m", i))
 				}
-				before := heapInUse()
+				before := heaptest.InUse()
 				l.start()
 				for range tt.sessions {
 					for _, m := range l.raws {
@@ -43,7 +43,7 @@ func TestMemoryOfAMember(t *testing.T) {
 				for _, m := range l.raws {
 					m.sealer, m.opener = nil, nil // the members' own part
 				}
-				got := (heapInUse() - before) / members
+				got := (heaptest.InUse() - before) / members
 				t.Logf("%d bytes a member", got)
 				if got > tt.limit {
 					t.Errorf("a member costs %d bytes, want at most %d", got, tt.limit)
@@ -51,14 +51,6 @@ func TestMemoryOfAMember(t *testing.T) {
 			})
 		})
 	}
-}
-
-func heapInUse() int {
-	runtime.GC()
-	runtime.GC()
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return int(m.HeapAlloc + m.StackInuse)
 }
 
 // A thousand members that start at once, and each want to talk with others at once, are through in seconds: nothing

@@ -7,13 +7,13 @@ import (
 	"fmt"
 	"net/netip"
 	"reflect"
-	"runtime"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/adit-overlay/adit/engine"
+	"github.com/adit-overlay/adit/internal/heaptest"
 	"github.com/adit-overlay/adit/underlay"
 	"github.com/adit-overlay/adit/wire"
 )
@@ -305,20 +305,13 @@ func TestHeapIsFlatAfterAMillionFakePeers(t *testing.T) {
 		}
 		quiet()
 	}
-	heap := func() uint64 {
-		runtime.GC()
-		runtime.GC() // and what the first took out of pools
-		var m runtime.MemStats
-		runtime.ReadMemStats(&m)
-		return m.HeapAlloc
-	}
 	churn(0, peers/20) // buffers grow to their sizes
-	before := heap()
+	before := heaptest.InUse()
 	churn(peers, peers)
-	after := heap()
+	after := heaptest.InUse()
 	t.Logf("%d KB before %d fake peers, %d KB after", before>>10, peers, after>>10)
 	if after > before+256<<10 {
-		t.Errorf("the heap grew from %d to %d bytes over %d fake peers", before, after, peers)
+		t.Errorf("the memory in use grew from %d to %d bytes over %d fake peers", before, after, peers)
 	}
 	s.give(c[0].message(circuitData(ab, "still here")))
 	if _, text := circuitText(s.next(t).Buf); text != "still here" {

@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -18,6 +17,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/adit-overlay/adit/internal/heaptest"
 )
 
 // A client that sends a byte a second, and one that sends none, have the
@@ -335,7 +336,7 @@ func TestMemoryOfIdleConnections(t *testing.T) {
 				}}
 				l, stop := serveMemory(t, s)
 				defer stop()
-				before := memoryInUse()
+				before := heaptest.InUse()
 				open := make([]net.Conn, 0, conns)
 				bulk := make([]byte, 64<<10)
 				for range conns {
@@ -352,7 +353,7 @@ func TestMemoryOfIdleConnections(t *testing.T) {
 				if lent := len(s.bursts.large.slots); lent != 0 {
 					t.Errorf("%d large buffers are held by idle connections", lent)
 				}
-				each := (memoryInUse() - before) / conns
+				each := (heaptest.InUse() - before) / conns
 				t.Logf("%d bytes for each of %d idle connections, both far ends included", each, conns)
 				if each > limit {
 					t.Errorf("%d bytes for each idle connection, want at most %d", each, limit)
@@ -366,14 +367,6 @@ func TestMemoryOfIdleConnections(t *testing.T) {
 			})
 		})
 	}
-}
-
-func memoryInUse() int {
-	runtime.GC()
-	runtime.GC()
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return int(m.HeapAlloc + m.StackInuse)
 }
 
 // Large buffers are bounded in number; without one a connection works all the same.

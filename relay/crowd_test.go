@@ -12,10 +12,10 @@ import (
 // A relay with thousands of members is an ordinary one, and a small machine has it. The garbage collector lets the process
 // have half as much again (cmd/adit).
 func TestMemoryOfAMember(t *testing.T) {
+	members := 500
 	if raceEnabled {
-		t.Skip("how much memory is used does not depend on the race detector, and it is slow")
+		members = 100
 	}
-	const members = 500
 	for _, tt := range []struct {
 		name            string
 		sessions, limit int
@@ -45,7 +45,7 @@ func TestMemoryOfAMember(t *testing.T) {
 				}
 				got := (heaptest.InUse() - before) / members
 				t.Logf("%d bytes a member", got)
-				if got > tt.limit {
+				if got > tt.limit && !raceEnabled {
 					t.Errorf("a member costs %d bytes, want at most %d", got, tt.limit)
 				}
 			})

@@ -10,21 +10,37 @@ import (
 	"github.com/adit-overlay/adit/wire"
 )
 
-// TestOneMemberDoesNotStarveTheOthers: one asks, probes and sends as fast as it can, by the thousand at once. Another is answered,
-// gets a circuit, and what it sends arrives, all of it.
+// TestOneMemberDoesNotStarveTheOthers: one asks and sends as fast as it can, by the thousand at once, ten times its limit of bytes and
+// more. Another is answered, gets a circuit, and what it sends arrives, all of it; and so does what one sends that uses half of
+// its own limit.
 func TestOneMemberDoesNotStarveTheOthers(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, l *lab) {
-		l.cfg.Limits.BytesPerSecond = 128 << 10
-		greedy := l.member("greedy")
+		const (
+			perSecond = 128 << 10
+			rounds    = 100 // longer than what a limit lends at once lasts
+			round     = 50 * time.Millisecond
+			gusts     = 30 // of a storm; there are two storms in a round
+
+			// half of the limit, dealt out to the gusts
+			half = perSecond / 2 * int(round/time.Millisecond) / 1000 / (2 * gusts)
+		)
+		l.cfg.Limits.BytesPerSecond = perSecond
+		greedy, c, d := l.member("greedy"), l.member("c"), l.member("d")
 		a, b := l.plan("a"), l.plan("b")
 		l.start()
-		greedy.connect()
+		for _, m := range l.raws {
+			m.connect()
+		}
 		target := greedy.open(a.key.Public())
 		if target.Status != wire.CircuitOK {
 			t.Fatal(target.Status)
 		}
+		modest, _ := join(c, d)
+		part := circuitData(modest, "")
+		part = append(part, make([]byte, half-len(part))...)
+		sent, arrived, flood := 0, 0, 0
 		storm := func() {
-			for range 30 {
+			for range gusts {
 				var m underlay.Message
 				for range underlay.MaxSegments / 2 {
 					greedy.asked++
@@ -34,11 +50,14 @@ func TestOneMemberDoesNotStarveTheOthers(t *testing.T) {
 					forwarded = append(forwarded, make([]byte, len(question)-len(forwarded))...)
 					m.Seg = len(question)
 					m.Buf = append(append(m.Buf, question...), forwarded...)
+					flood += len(forwarded)
 				}
 				m.Addr = l.addr
 				if err := greedy.wire.Send([]underlay.Message{m}); err != nil {
 					t.Fatal(err)
 				}
+				c.send(part)
+				sent++
 			}
 		}
 		storm()
@@ -47,12 +66,19 @@ func TestOneMemberDoesNotStarveTheOthers(t *testing.T) {
 		if took := b.wantsWithin(3*time.Second, "first"); took > time.Second {
 			t.Logf("the first packet took %v", took)
 		}
-		for i := range 15 {
+		for i := range rounds {
 			storm()
 			a.send(b, fmt.Sprint(i))
 			storm()
-			advance(50 * time.Millisecond)
+			advance(round)
 			b.wants(fmt.Sprint(i))
+			arrived += len(d.takes(wire.KindCircuit))
+		}
+		if arrived != sent {
+			t.Errorf("%d of %d datagrams arrived from the one that keeps within its limit", arrived, sent)
+		}
+		if per := flood / rounds * int(time.Second/round); per < 10*perSecond {
+			t.Errorf("the flood was %d bytes a second, want ten times the limit of %d", per, perSecond)
 		}
 		if s := l.relay.Stats(); s.Drops["limit"] == 0 {
 			t.Errorf("nothing of the storm was beyond a limit: %v", s.Drops)

@@ -139,41 +139,6 @@ func TestACircuitThatFlapsIsBounded(t *testing.T) {
 	})
 }
 
-// One member's flood beyond its limit of bytes is dropped at its expense alone.
-func TestAFloodBeyondTheLimitOfBytesLeavesOthersTheirs(t *testing.T) {
-	inFakeTime(t, func(t *testing.T, l *lab) {
-		const perSecond = 1 << 20
-		l.cfg.Limits.BytesPerSecond = perSecond
-		c, d := l.member("c"), l.member("d")
-		a, b, ida, _ := joined(t, l)
-		c.connect()
-		d.connect()
-		idc, _ := join(c, d)
-		flood := circuitData(ida, string(make([]byte, 1000)))
-		other := circuitData(idc, string(make([]byte, 1000)))
-		const seconds = 5
-		arrived := 0
-		for range seconds * 10 {
-			// Ten times its limit, and beside it a pair that keeps within half of its own.
-			for sent := 0; sent < perSecond; sent += len(flood) {
-				a.send(flood)
-				if sent%(20*len(flood)) == 0 {
-					c.send(other)
-				}
-			}
-			arrived += len(d.takes(wire.KindCircuit))
-			b.takes(wire.KindCircuit)
-			advance(100 * time.Millisecond)
-		}
-		if want := seconds * 10 * (perSecond/len(flood)/20 + 1); arrived != want {
-			t.Errorf("%d datagrams arrived beside the flood, want all %d", arrived, want)
-		}
-		if n := l.relay.Stats().Drops["limit"]; n == 0 {
-			t.Error("the flood was not limited")
-		}
-	})
-}
-
 func TestAMemberCannotTouchWhatIsAnothers(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, l *lab) {
 		thief := l.member("thief")

@@ -176,27 +176,32 @@ func TestEntriesAreCounted(t *testing.T) {
 	})
 }
 
+// strange makes the ith datagram of strangers who know one circuit: all that there is to send but handshakes, by turns.
+func strange(i int, known wire.CircuitID) []byte {
+	switch i % 4 {
+	case 0:
+		return circuitData(wire.CircuitID(i+1), "by a circuit that is not there")
+	case 1:
+		return circuitData(known, "by one that is another's")
+	case 2:
+		sealed := circuitData(1, "sealed for nobody")[wire.CircuitOverhead:]
+		binary.BigEndian.PutUint32(sealed[4:], uint32(i))
+		return sealed
+	default:
+		return []byte(fmt.Sprint("noise ", i))
+	}
+}
+
 func TestStrangersLeaveNothingBehind(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, l *lab) {
 		const strangers = 10000
 		a, b, ida, idb := joined(t, l)
 		before := entries(l.relay)
 		initiations := l.forge(20)
-		sealed := circuitData(1, "sealed for nobody")[wire.CircuitOverhead:]
 		for i := range strangers {
-			var d []byte
-			switch i % 5 {
-			case 0:
+			d := strange(i, ida)
+			if i%5 == 4 {
 				d = initiations[i/5%len(initiations)]
-			case 1:
-				d = circuitData(wire.CircuitID(i+1), "by a circuit that is not there")
-			case 2:
-				d = circuitData(ida, "by one that is another's")
-			case 3:
-				binary.BigEndian.PutUint32(sealed[4:], uint32(i))
-				d = sealed
-			case 4:
-				d = []byte(fmt.Sprint("noise ", i))
 			}
 			l.net.Inject(fake(i), l.addr, d)
 			if i%1000 == 0 {
@@ -275,15 +280,9 @@ func TestHeapIsFlatAfterAMillionFakePeers(t *testing.T) {
 	churn := func(from, n int) {
 		batch := make([]underlay.Message, 0, messagesPerReceive)
 		for i := from; i < from+n; i++ {
-			d := circuitData(wire.CircuitID(i+1), "")
-			switch {
-			case i%1000 == 0:
+			d := strange(i, ab)
+			if i%1000 == 0 {
 				d = bytes.Clone(initiation)
-			case i%3 == 1:
-				d = circuitData(ab, "")
-			case i%3 == 2:
-				d = d[wire.CircuitOverhead:]
-				binary.BigEndian.PutUint32(d[4:], uint32(i))
 			}
 			batch = append(batch, underlay.Message{Buf: d, Seg: len(d), Addr: fake(i)})
 			if len(batch) == cap(batch) {

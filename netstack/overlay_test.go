@@ -175,12 +175,8 @@ func (p *overlayPair) step(d time.Duration) {
 		p.settle()
 	}
 	for _, e := range []*overlayEnd{p.a, p.b} {
-		e.mu.Lock()
-		arrived := e.arrived
-		e.arrived = nil
-		e.mu.Unlock()
 		in := e.s.Inlet()
-		for _, pkt := range arrived {
+		for _, pkt := range takeAll(&e.mu, &e.arrived) {
 			copy(in.Lend(len(pkt.bytes)), pkt.bytes)
 			if err := in.Deliver(len(pkt.bytes), pkt.Offload); err != nil {
 				p.t.Fatal(err)
@@ -189,14 +185,19 @@ func (p *overlayPair) step(d time.Duration) {
 		}
 	}
 	for _, e := range []*overlayEnd{p.a, p.b} {
-		e.mu.Lock()
-		leaving := e.leaving
-		e.leaving = nil
-		e.mu.Unlock()
-		for _, pkt := range leaving {
+		for _, pkt := range takeAll(&e.mu, &e.leaving) {
 			e.in <- pkt
 		}
 	}
+}
+
+// takeAll returns what is in list, and leaves it empty.
+func takeAll[T any](mu *sync.Mutex, list *[]T) []T {
+	mu.Lock()
+	defer mu.Unlock()
+	all := *list
+	*list = nil
+	return all
 }
 
 func (p *overlayPair) settle() {

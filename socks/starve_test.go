@@ -121,18 +121,7 @@ func TestEachRequestOfAConnectionIsAskedFor(t *testing.T) {
 			Dial: func(_ context.Context, _, address string) (net.Conn, error) {
 				dialled = append(dialled, address)
 				ours, theirs := net.Pipe()
-				go func() {
-					defer theirs.Close()
-					b := make([]byte, 4096)
-					for {
-						if _, err := theirs.Read(b); err != nil {
-							return
-						}
-						if _, err := io.WriteString(theirs, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"); err != nil {
-							return
-						}
-					}
-				}()
+				go answer(theirs)
 				return ours, nil
 			},
 		}

@@ -1,6 +1,29 @@
 package config
 
-import "net/netip"
+import (
+	"net/netip"
+	"time"
+)
+
+// AdvertiseLimits bound what other peers may have of this one in the networks it advertises. Zero fields are the stack's
+// defaults. A client is one overlay address.
+type AdvertiseLimits struct {
+	MaxConnections          int // TCP, at one time
+	MaxConnectionsPerClient int
+	MaxFlows                int // UDP, at one time
+	MaxFlowsPerClient       int
+	FlowTimeout             time.Duration // for a flow without a datagram
+}
+
+var advertiseLimitsKeys = []string{
+	"max_connections", "max_connections_per_client", "max_flows", "max_flows_per_client", "flow_timeout",
+}
+
+// Bounds of flow_timeout. A second is enough for a question and its answer.
+const (
+	minFlowTimeout = time.Second
+	maxFlowTimeout = 24 * time.Hour
+)
 
 // readAdvertise reads the networks behind this peer that it opens to others.
 func readAdvertise(s *section, p *Peer) []netip.Prefix {
@@ -58,4 +81,29 @@ func holdsSpecial(n netip.Prefix) (netip.Prefix, bool) {
 		}
 	}
 	return netip.Prefix{}, false
+}
+
+func readAdvertiseLimits(s *section) (l AdvertiseLimits) {
+	v, ok := s.get("advertise_limits")
+	if !ok {
+		return l
+	}
+	if !s.has("advertise") {
+		v.wrong("of no use without advertise: remove it, or say which networks are advertised")
+		return l
+	}
+	sub, ok := v.section(advertiseLimitsKeys)
+	if !ok {
+		return l
+	}
+	sub.bounds(
+		bound{"max_connections", "connections", &l.MaxConnections},
+		bound{"max_connections_per_client", "connections", &l.MaxConnectionsPerClient},
+		bound{"max_flows", "flows", &l.MaxFlows},
+		bound{"max_flows_per_client", "flows", &l.MaxFlowsPerClient},
+	)
+	if v, ok := sub.get("flow_timeout"); ok {
+		l.FlowTimeout, _ = v.duration(minFlowTimeout, maxFlowTimeout)
+	}
+	return l
 }

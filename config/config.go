@@ -54,23 +54,24 @@ func ParseMode(s string) (Mode, error) {
 // Peer is what a peer's file says, defaults filled in. A Peer made by hand may leave fields
 // zero: each zero means the default.
 type Peer struct {
-	Name         string
-	Mode         Mode
-	Interface    string // name of the TUN device
-	PrivateKey   wire.PrivateKey
-	PresharedKey wire.PresharedKey // of the sessions with peers that name no other; zero: none
-	Addresses    []netip.Prefix    // own overlay addresses, host bits set, at least one
-	Listen       string            // UDP: host:port, host empty or a literal address
-	MTU          int               // of the overlay; 0: what the underlay carries, see peer.AutoMTU
-	Advertise    []netip.Prefix    // networks opened to other peers, masked; not in ModeTUN
-	Socks        *Socks            // nil: none
-	Relays       []RelayEndpoint
-	Peers        []Remote
-	RekeyAfter   time.Duration
-	Keepalive    time.Duration
-	UDP          UDP
-	Control      string // path of the control socket; empty: where it is by custom; ControlOff: none
-	Log          Log
+	Name            string
+	Mode            Mode
+	Interface       string // name of the TUN device
+	PrivateKey      wire.PrivateKey
+	PresharedKey    wire.PresharedKey // of the sessions with peers that name no other; zero: none
+	Addresses       []netip.Prefix    // own overlay addresses, host bits set, at least one
+	Listen          string            // UDP: host:port, host empty or a literal address
+	MTU             int               // of the overlay; 0: what the underlay carries, see peer.AutoMTU
+	Advertise       []netip.Prefix    // networks opened to other peers, masked; not in ModeTUN
+	AdvertiseLimits AdvertiseLimits
+	Socks           *Socks // nil: none
+	Relays          []RelayEndpoint
+	Peers           []Remote
+	RekeyAfter      time.Duration
+	Keepalive       time.Duration
+	UDP             UDP
+	Control         string // path of the control socket; empty: where it is by custom; ControlOff: none
+	Log             Log
 }
 
 // RelayEndpoint is where a relay is and who it is.

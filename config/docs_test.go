@@ -30,15 +30,16 @@ func TestEveryKeyIsDocumented(t *testing.T) {
 		}
 	}
 	for heading, keys := range map[string][]string{
-		"A peer":  peerKeys,
-		"A relay": relayKeys,
-		"relays":  relayEndpointKeys,
-		"peers":   remoteKeys,
-		"members": memberKeys,
-		"limits":  limitsKeys,
-		"socks":   socksKeys,
-		"udp":     udpKeys,
-		"log":     logKeys,
+		"A peer":           peerKeys,
+		"A relay":          relayKeys,
+		"advertise_limits": advertiseLimitsKeys,
+		"relays":           relayEndpointKeys,
+		"peers":            remoteKeys,
+		"members":          memberKeys,
+		"limits":           limitsKeys,
+		"socks":            socksKeys,
+		"udp":              udpKeys,
+		"log":              logKeys,
 	} {
 		for _, key := range keys {
 			if !rows[heading][key] {

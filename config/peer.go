@@ -9,7 +9,7 @@ import (
 var (
 	peerKeys = []string{
 		"name", "mode", "interface", "private_key_file", "addresses", "listen", "pre_shared_key_file",
-		"mtu", "advertise", "socks", "relays", "peers", "rekey_after", "keepalive", "udp", "control", "log",
+		"mtu", "advertise", "advertise_limits", "socks", "relays", "peers", "rekey_after", "keepalive", "udp", "control", "log",
 	}
 	relayEndpointKeys = []string{"public_key", "endpoint", "pre_shared_key_file"}
 	remoteKeys        = []string{"name", "public_key", "endpoint", "allowed_ips", "pre_shared_key_file"}
@@ -39,6 +39,7 @@ func readPeer(s *section, keys ReadKeys) *Peer {
 		p.Listen, _ = v.listen()
 	}
 	p.Advertise = readAdvertise(s, p)
+	p.AdvertiseLimits = readAdvertiseLimits(s)
 	p.Socks = readSocks(s)
 	p.Relays = readRelayEndpoints(s, me, keys)
 	p.Peers = readRemotes(s, me, keys)

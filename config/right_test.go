@@ -113,12 +113,14 @@ mtu: 1280   # the least IPv6 takes
 advertise:
 - 192.168.1.0/24
 - "2001:db8:1::/48"
+advertise_limits: {max_connections: 400, max_connections_per_client: 40, max_flows: 30, max_flows_per_client: 3, flow_timeout: 90}
 socks:
   listen: "0.0.0.0:1080"
   username: me
   password: 0123
   max_connections: 500
   max_connections_per_client: 20
+  max_dials_per_host: 7
   handshake_timeout: 5s
   idle_timeout: 600
 relays:
@@ -148,9 +150,12 @@ log: {level: debug, format: json}
 		Listen:       "[::]:5040",
 		MTU:          1280,
 		Advertise:    prefixes("192.168.1.0/24", "2001:db8:1::/48"),
+		AdvertiseLimits: AdvertiseLimits{
+			MaxConnections: 400, MaxConnectionsPerClient: 40, MaxFlows: 30, MaxFlowsPerClient: 3, FlowTimeout: 90 * time.Second,
+		},
 		Socks: &Socks{
 			Listen: "0.0.0.0:1080", Username: "me", Password: "0123",
-			MaxConnections: 500, MaxConnectionsPerClient: 20, HandshakeTimeout: 5 * time.Second, IdleTimeout: 10 * time.Minute,
+			MaxConnections: 500, MaxConnectionsPerClient: 20, MaxDialsPerHost: 7, HandshakeTimeout: 5 * time.Second, IdleTimeout: 10 * time.Minute,
 		},
 		Relays: []RelayEndpoint{{PublicKey: relayKey.Public(), PresharedKey: webPSK, Endpoint: "relay.example.com:5040"}},
 		Peers: []Remote{{

@@ -168,6 +168,25 @@ func (v value) integer(lo, hi int64, unit string) (int64, bool) {
 	return n, true
 }
 
+// A bound is a key that says how many of something there may be at a time.
+type bound struct {
+	key, unit string
+	value     *int
+}
+
+// maxBound is more than a process can hold of anything.
+const maxBound = 1 << 20
+
+// bounds reads those keys that the file gives.
+func (s *section) bounds(all ...bound) {
+	for _, b := range all {
+		if v, ok := s.get(b.key); ok {
+			n, _ := v.integer(1, maxBound, b.unit)
+			*b.value = int(n)
+		}
+	}
+}
+
 // duration reads 5m, 1m30s, or a whole number of seconds.
 func (v value) duration(lo, hi time.Duration) (time.Duration, bool) {
 	const want = "want a duration such as 90s or 5m, or a whole number of seconds"

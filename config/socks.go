@@ -17,6 +17,7 @@ type Socks struct {
 	// Limits. Zero is the proxy's default.
 	MaxConnections          int // clients at one time
 	MaxConnectionsPerClient int // the same, from one address that is not loopback
+	MaxDialsPerHost         int // dials in progress to one destination
 	HandshakeTimeout        time.Duration
 	IdleTimeout             time.Duration
 }
@@ -81,12 +82,12 @@ func (s *Socks) reachable() (bool, error) {
 }
 
 var socksKeys = []string{
-	"listen", "username", "password", "max_connections", "max_connections_per_client", "handshake_timeout", "idle_timeout",
+	"listen", "username", "password",
+	"max_connections", "max_connections_per_client", "max_dials_per_host", "handshake_timeout", "idle_timeout",
 }
 
 // Bounds of the limits. A client far away takes a second for its handshake, and one that is idle may be a shell somebody comes back to.
 const (
-	maxConnections      = 1 << 20
 	minHandshakeTimeout = time.Second
 	maxHandshakeTimeout = 10 * time.Minute
 	minIdleTimeout      = 10 * time.Second
@@ -130,18 +131,11 @@ func readSocks(s *section) *Socks {
 }
 
 func (s *Socks) readLimits(sub *section) {
-	for _, f := range []struct {
-		key   string
-		limit *int
-	}{
-		{"max_connections", &s.MaxConnections},
-		{"max_connections_per_client", &s.MaxConnectionsPerClient},
-	} {
-		if v, ok := sub.get(f.key); ok {
-			n, _ := v.integer(1, maxConnections, "connections")
-			*f.limit = int(n)
-		}
-	}
+	sub.bounds(
+		bound{"max_connections", "connections", &s.MaxConnections},
+		bound{"max_connections_per_client", "connections", &s.MaxConnectionsPerClient},
+		bound{"max_dials_per_host", "dials", &s.MaxDialsPerHost},
+	)
 	if v, ok := sub.get("handshake_timeout"); ok {
 		s.HandshakeTimeout, _ = v.duration(minHandshakeTimeout, maxHandshakeTimeout)
 	}

@@ -45,8 +45,8 @@ type Config struct {
 	// Host is how the networks in Advertise are reached. The zero Host is the standard behaviour.
 	Host netstack.Host
 
-	// Limits bound what other peers may make this one hold for the networks in Advertise. Zero fields are the
-	// defaults of docs/configuration.md.
+	// Limits bound what other peers may make this one hold for the networks in Advertise. Zero fields are
+	// those of AdvertiseLimits, and else the defaults of docs/configuration.md.
 	Limits netstack.Limits
 
 	// Carriers carry the overlay in addition to the UDP socket, or, with NoUDP, in its place. The peer
@@ -106,7 +106,7 @@ func start(ctx context.Context, cfg Config) (*Peer, error) {
 	mtu, because := cfg.OverlayMTU()
 	d, err := openDevice(ctx, deviceConfig{
 		Mode: cfg.Mode, Interface: cfg.Interface, MTU: mtu, Addresses: cfg.Addresses,
-		Routes: cfg.routes(), Endpoints: cfg.endpoints(), Advertise: cfg.Advertise, Host: cfg.Host, Limits: cfg.Limits, Logger: cfg.Logger,
+		Routes: cfg.routes(), Endpoints: cfg.endpoints(), Advertise: cfg.Advertise, Host: cfg.Host, Limits: cfg.limits(), Logger: cfg.Logger,
 	})
 	if err != nil {
 		return nil, err
@@ -210,6 +210,17 @@ func (c *Config) routes() []netip.Prefix {
 		all = append(all, r.AllowedIPs...)
 	}
 	return all
+}
+
+// limits are those of the program, and where it has none those of the file.
+func (c *Config) limits() netstack.Limits {
+	l, f := c.Limits, c.AdvertiseLimits
+	l.Conns = cmp.Or(l.Conns, f.MaxConnections)
+	l.ConnsPerSource = cmp.Or(l.ConnsPerSource, f.MaxConnectionsPerClient)
+	l.Flows = cmp.Or(l.Flows, f.MaxFlows)
+	l.FlowsPerSource = cmp.Or(l.FlowsPerSource, f.MaxFlowsPerClient)
+	l.FlowIdle = cmp.Or(l.FlowIdle, f.FlowTimeout)
+	return l
 }
 
 // endpoints are where remotes and relays are on the underlay.

@@ -147,7 +147,7 @@ func serveSocks(p *peer.Peer, s *config.Socks, log *slog.Logger) (*front, error)
 	f.addr = l.Addr().String()
 	f.server = &socks.Server{
 		Dial: p.DialContext, Username: s.Username, Password: s.Password, Logger: log,
-		MaxConns: s.MaxConnections, MaxConnsPerClient: s.MaxConnectionsPerClient,
+		MaxConns: s.MaxConnections, MaxConnsPerClient: s.MaxConnectionsPerClient, MaxDialsPerHost: s.MaxDialsPerHost,
 		HandshakeTimeout: s.HandshakeTimeout, IdleTimeout: s.IdleTimeout,
 	}
 	go func() {

@@ -3,6 +3,7 @@ package config
 import (
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -50,6 +51,56 @@ func TestEveryKeyIsDocumented(t *testing.T) {
 		for key := range rows[heading] {
 			t.Errorf("%s: a row for %s, which is no key", heading, key)
 		}
+	}
+}
+
+// TestBoundsNameKeysAndCounters: where the page says what others can cause, bounds are numbers or keys of the section that is
+// linked, and what goes beyond is counted as status.md says.
+func TestBoundsNameKeysAndCounters(t *testing.T) {
+	text, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	status, err := os.ReadFile("../docs/status.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, bounds, _ := strings.Cut(string(text), "\n## What others can cause\n")
+	bounds, _, _ = strings.Cut(bounds, "\n## ")
+	sections := map[string][]string{"socks": socksKeys, "advertise_limits": advertiseLimitsKeys}
+	word := regexp.MustCompile("`([a-z_.]+)`")
+	section, keys, counters := "", make(map[string]bool), 0
+	for line := range strings.Lines(bounds) {
+		cells := strings.Split(line, "|")
+		if len(cells) != 6 {
+			continue
+		}
+		if _, link, ok := strings.Cut(cells[2], "](#"); ok {
+			section, _, _ = strings.Cut(link, ")")
+		}
+		for _, m := range word.FindAllStringSubmatch(cells[2], -1) {
+			keys[section+"."+m[1]] = true
+			if !slices.Contains(sections[section], m[1]) {
+				t.Errorf("%s is no key of %q", m[1], section)
+			}
+		}
+		for _, m := range word.FindAllStringSubmatch(cells[4], -1) {
+			counters++
+			if !strings.Contains(string(status), "\n| `"+m[1]+"` |") {
+				t.Errorf("status.md knows no counter %s", m[1])
+			}
+		}
+	}
+	for section, all := range sections {
+		for _, key := range all {
+			isBound := strings.HasPrefix(key, "max_") || strings.HasSuffix(key, "_timeout")
+			if isBound && !keys[section+"."+key] {
+				t.Errorf("%s.%s sets a bound that the page does not list", section, key)
+			}
+		}
+	}
+	if counters < 10 {
+		t.Errorf("the page names %d counters", counters)
 	}
 }
 

@@ -90,6 +90,9 @@ func (m *member) restored() {
 type company struct {
 	members []*member
 
+	// busy reports whether the machine was, so that nothing that was late then is judged; nil: it never is.
+	busy func(from, to time.Time) bool
+
 	mu       sync.Mutex // guards what follows
 	findings []traffic.Finding
 	problems []string // of what was to end in order
@@ -254,15 +257,14 @@ func (c *company) ask(m *member) {
 	m.last = r
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.findings = append(c.findings, r.Findings...)
+	for _, f := range r.Findings {
+		f.Busy = c.busy != nil && c.busy(f.At.Add(-min(f.At.Sub(f.Began), traffic.DeadAfter)), f.At)
+		c.findings = append(c.findings, f)
+	}
 }
 
 // lost are the datagrams lost in calm.
-func (c *company) lost() []traffic.Finding {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return slices.DeleteFunc(slices.Clone(c.findings), func(f traffic.Finding) bool { return f.What != traffic.Lost })
-}
+func (c *company) lost() []traffic.Finding { return c.with(oneOfFew) }
 
 // counts is what all agents have done, present and past, and how many keys they have agreed.
 func (c *company) counts() (traffic.Counts, uint64) {
@@ -279,10 +281,25 @@ func (c *company) counts() (traffic.Counts, uint64) {
 
 // inexcusable returns the findings that had no reason.
 func (c *company) inexcusable() []traffic.Finding {
+	return c.with(noExcuse)
+}
+
+// with returns the findings that have an excuse.
+func (c *company) with(e excuse) []traffic.Finding {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return slices.DeleteFunc(slices.Clone(c.findings), c.excuses)
+	return slices.DeleteFunc(slices.Clone(c.findings), func(f traffic.Finding) bool { return c.excuse(f) != e })
 }
+
+// excuse is the reason a finding has.
+type excuse int
+
+const (
+	noExcuse excuse = iota
+	itsEnd          // its connection had an end that died, or a packet may be sent again
+	machine         // something did not come in time, and the machine was busy with other things
+	oneOfFew        // how many there are is judged, not each
+)
 
 const (
 	// sentAgain is how long after a peer's restart what was sent to the one before may be sent again. That one may have
@@ -294,8 +311,13 @@ const (
 	young = 2 * time.Second
 )
 
-// excuses reports whether a finding has a reason: a connection may be lost once an end of it has died.
-func (c *company) excuses(f traffic.Finding) bool {
+// excuse returns the reason of a finding: a connection may be lost once an end of it has died. On a machine that was busy
+// what is short otherwise may take three times as long.
+func (c *company) excuse(f traffic.Finding) excuse {
+	sentAgain, young := sentAgain, young
+	if f.Busy {
+		sentAgain, young = 3*sentAgain, 3*young
+	}
 	for _, m := range c.members {
 		if m.name != f.From && m.name != f.To {
 			continue
@@ -308,17 +330,23 @@ func (c *company) excuses(f traffic.Finding) bool {
 		switch f.What {
 		case traffic.Twice:
 			if sentTwice && m.name == f.To {
-				return true
+				return itsEnd
 			}
 		case traffic.Broken, traffic.Unending, traffic.Refused:
 			if died || forgotten {
-				return true
+				return itsEnd
 			}
-		case traffic.Lost:
-			return true // one by one; how many is judged by their share
 		}
 	}
-	return false
+	switch f.What {
+	case traffic.Lost:
+		return oneOfFew
+	case traffic.Broken, traffic.Unending, traffic.Refused:
+		if f.Late && f.Busy {
+			return machine
+		}
+	}
+	return noExcuse
 }
 
 // sleep reports whether ctx lives on.

@@ -14,7 +14,7 @@ import (
 func TestSoakInNamespaces(t *testing.T) {
 	t.Parallel()
 	lab.NeedRoot(t)
-	r := soaked(t, "-for", "59s", "-blows", "14", "-seed", "1")
+	r := soaked(t, "-blows", "14")
 	r.wantHealth(t, 14, true)
 	if len(r.Idle) == 0 {
 		t.Error("no process has shown its goroutines")

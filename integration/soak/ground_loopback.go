@@ -129,14 +129,17 @@ func (l *loopback) open() error {
 	return nil
 }
 
-// freePort is a port of loopback that is free, and hardly taken before it is used.
-func freePort() (netip.AddrPort, error) {
-	c, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
-	if err != nil {
-		return netip.AddrPort{}, err
+// freePort is a port of loopback that is free, and not of those that systems give to who asks for any: it is still free when
+// it is used, and again after what used it has ended.
+func freePort() (at netip.AddrPort, err error) {
+	for range 100 {
+		at = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(10_000+rand.IntN(20_000)))
+		var c *net.UDPConn
+		if c, err = net.ListenUDP("udp4", net.UDPAddrFromAddrPort(at)); err == nil {
+			return at, c.Close()
+		}
 	}
-	defer c.Close()
-	return c.LocalAddr().(*net.UDPAddr).AddrPort(), nil
+	return netip.AddrPort{}, err
 }
 
 func (l *loopback) startRelay() (err error) {

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/adit-overlay/adit/integration/internal/strain"
 	"github.com/adit-overlay/adit/integration/soak/traffic"
 )
 
@@ -54,6 +55,8 @@ func TestConnectionMayDieOnlyWithItsEnd(t *testing.T) {
 	start := time.Unix(1000, 0)
 	depot.gaps = []span{{start.Add(8 * time.Second), start.Add(10 * time.Second)}}
 	web.deaths = []span{{start.Add(9900 * time.Millisecond), start.Add(10 * time.Second)}}
+	late := func(f traffic.Finding, busy bool) traffic.Finding { f.Late, f.Busy = true, busy; return f }
+	busy := func(f traffic.Finding) traffic.Finding { f.Busy = true; return f }
 	finding := func(what traffic.Wrong, from, to string, began, lost int) traffic.Finding {
 		return traffic.Finding{What: what, From: from, To: to, Began: start.Add(time.Duration(began) * time.Second), At: start.Add(time.Duration(lost) * time.Second)}
 	}
@@ -75,10 +78,52 @@ func TestConnectionMayDieOnlyWithItsEnd(t *testing.T) {
 		{"a packet came twice at one that died", finding(traffic.Twice, "desk", "web", 0, 12), false},
 		{"it began while its far end was dying", finding(traffic.Broken, "desk", "web", 10, 10), true},
 		{"its bytes were wrong", finding(traffic.WrongBytes, "desk", "web", 0, 11), false},
+		{"no answer came in time", late(finding(traffic.Refused, "desk", "depot", 4, 6), false), false},
+		{"no answer came in time, of a machine that was busy", late(finding(traffic.Refused, "desk", "depot", 4, 6), true), true},
+		{"it was silent for too long", late(finding(traffic.Broken, "desk", "depot", 0, 60), false), false},
+		{"it was silent for too long, on a machine that was busy", late(finding(traffic.Broken, "desk", "depot", 0, 60), true), true},
+		{"it did not end in time, on a machine that was busy", late(finding(traffic.Unending, "desk", "depot", 0, 60), true), true},
+		{"it was reset, on a machine that was busy", busy(finding(traffic.Broken, "desk", "depot", 0, 6)), false},
+		{"its bytes were wrong, on a machine that was busy", busy(finding(traffic.WrongBytes, "desk", "depot", 0, 6)), false},
+		{"a packet came twice where nobody was restarted, on a machine that was busy", busy(finding(traffic.Twice, "depot", "desk", 0, 12)), false},
+		{"a packet came twice long after its receiver's peer was restarted, on a machine that was busy", busy(finding(traffic.Twice, "desk", "depot", 0, 19)), true},
+		{"it was there before its end's peer was gone, on a machine that was busy", busy(finding(traffic.Broken, "desk", "depot", 1, 11)), false},
 	} {
 		c.findings = []traffic.Finding{x.f}
 		if got := len(c.inexcusable()) == 0; got != x.excuse {
 			t.Errorf("%s: excused %t, want %t", x.name, got, x.excuse)
+		}
+	}
+}
+
+// What the machine excuses is shown, and not among what ends excuse.
+func TestWhatTheMachineExcusesIsCounted(t *testing.T) {
+	s := newSoak(quietly(), &ground{company: &company{members: []*member{newMember("web", 0), newMember("desk", 1)}}})
+	for range 3 {
+		s.company.findings = append(s.company.findings, traffic.Finding{What: traffic.Refused, From: "desk", To: "web", Late: true, Busy: true})
+	}
+	r := s.report(time.Minute, nil)
+	var text strings.Builder
+	r.write(&text)
+	if len(r.Wrong) > 0 || len(r.Late) != 3 || r.Excused != 0 || !strings.Contains(text.String(), "3 connections and requests had no answer in time") {
+		t.Errorf("wrong: %v, late: %v, excused: %d, in\n%s", r.Wrong, r.Late, r.Excused, &text)
+	}
+}
+
+// Datagrams that are lost in calm are judged where times are, unless the machine was strained.
+func TestLossInCalmIsJudged(t *testing.T) {
+	for _, c := range []struct {
+		untimed bool
+		lost    uint64
+		wrong   bool
+	}{{false, 5, false}, {false, 100, true}, {true, 100, false}} {
+		m := newMember("web", 0)
+		m.past = traffic.Counts{Calm: 1000, CalmLost: c.lost}
+		o := quietly()
+		o.untimed = c.untimed
+		r := newSoak(o, &ground{company: &company{members: []*member{m}}}).report(time.Minute, nil)
+		if (len(r.Wrong) > 0) != c.wrong {
+			t.Errorf("%d of 1000 lost, untimed %t: wrong is %v", c.lost, c.untimed, r.Wrong)
 		}
 	}
 }
@@ -91,25 +136,38 @@ func TestWhatIsNotBackInTimeIsMissed(t *testing.T) {
 	never := traffic.Resumption{From: "desk", To: "depot", Kind: traffic.Datagram}
 	p := planned{kind: &kind{bound: usualBound}, lasts: time.Second}
 	long := planned{kind: &kind{bound: usualBound}, lasts: 2 * longOutage}
+	hiccup, busy := strain.Reading{Worst: time.Second}, strain.Reading{Share: 0.5, Worst: 30 * time.Millisecond}
+	var quiet strain.Reading
 	for _, c := range []struct {
-		name   string
-		p      planned
-		lag    time.Duration
-		all    []traffic.Resumption
-		missed int
-		took   time.Duration
+		name    string
+		p       planned
+		machine strain.Reading
+		untimed bool
+		all     []traffic.Resumption
+		missed  int
+		took    time.Duration
 	}{
-		{"all in time", p, 0, []traffic.Resumption{back(traffic.Request, time.Second), back(traffic.Datagram, 2*time.Second)}, 0, 2 * time.Second},
-		{"one late", p, 0, []traffic.Resumption{back(traffic.Request, time.Second), back(traffic.Ping, 3*time.Second)}, 1, 3 * time.Second},
-		{"one never", p, 0, []traffic.Resumption{back(traffic.Request, time.Second), never}, 1, patience},
-		{"a stream late, as TCP waits", p, 0, []traffic.Resumption{back(traffic.Stream, 3*time.Second), back(traffic.Ping, time.Second)}, 0, time.Second},
-		{"after a long outage", long, 0, []traffic.Resumption{back(traffic.Request, 4*time.Second)}, 0, 4 * time.Second},
-		{"late after a long outage", long, 0, []traffic.Resumption{back(traffic.Request, 6*time.Second)}, 1, 6 * time.Second},
-		{"late on a machine that is late", p, time.Second, []traffic.Resumption{back(traffic.Request, 6*time.Second)}, 0, 6 * time.Second},
+		{"all in time", p, quiet, false, []traffic.Resumption{back(traffic.Request, time.Second), back(traffic.Datagram, 2*time.Second)}, 0, 2 * time.Second},
+		{"one late", p, quiet, false, []traffic.Resumption{back(traffic.Request, time.Second), back(traffic.Ping, 3*time.Second)}, 1, 3 * time.Second},
+		{"one never", p, quiet, false, []traffic.Resumption{back(traffic.Request, time.Second), never}, 1, patience},
+		{"a stream late, as TCP waits", p, quiet, false, []traffic.Resumption{back(traffic.Stream, 3*time.Second), back(traffic.Ping, time.Second)}, 0, time.Second},
+		{"after a long outage", long, quiet, false, []traffic.Resumption{back(traffic.Request, 4*time.Second)}, 0, 4 * time.Second},
+		{"late after a long outage", long, quiet, false, []traffic.Resumption{back(traffic.Request, 6*time.Second)}, 1, 6 * time.Second},
+		{"late on a machine that is late", p, hiccup, false, []traffic.Resumption{back(traffic.Request, 6*time.Second)}, 0, 6 * time.Second},
+		{"late on a machine that is busy", p, busy, false, []traffic.Resumption{back(traffic.Request, 6*time.Second)}, 0, 6 * time.Second},
+		{"late where no time is judged", p, quiet, true, []traffic.Resumption{back(traffic.Request, 6*time.Second)}, 0, 6 * time.Second},
+		{"never on a machine that is busy", p, busy, false, []traffic.Resumption{never}, 1, patience},
+		{"never where no time is judged", p, quiet, true, []traffic.Resumption{never}, 1, patience},
 	} {
-		o := judgeRecovery(c.p, over, c.all, c.lag)
+		o := judgeRecovery(c.p, over, c.all, c.machine, !c.untimed)
 		if len(o.Missed) != c.missed || o.Recovery != c.took {
 			t.Errorf("%s: missed %v after %v, want %d after %v", c.name, o.Missed, o.Recovery, c.missed, c.took)
+		}
+		if judged := c.machine == quiet && !c.untimed; o.Judged != judged {
+			t.Errorf("%s: judged %t, want %t", c.name, o.Judged, judged)
+		}
+		if says := strings.Contains(o.note(!c.untimed), "too busy to say"); says != (c.machine != quiet && c.missed == 0) {
+			t.Errorf("%s: the line says %q", c.name, o.note(!c.untimed))
 		}
 	}
 }

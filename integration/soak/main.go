@@ -18,6 +18,8 @@ func main() { stage.Main("soak", command) }
 type options struct {
 	length   time.Duration
 	blows    int // 0: as many as there is time for
+	brisk    bool
+	untimed  bool
 	seed     uint64
 	loopback bool
 	json     string
@@ -51,6 +53,8 @@ func parse(args []string) (*options, error) {
 	f := flag.NewFlagSet("soak", flag.ContinueOnError)
 	f.DurationVar(&o.length, "for", 30*time.Minute, "end after a `DURATION`")
 	f.IntVar(&o.blows, "blows", 0, "end after `N` blows, if that is sooner")
+	f.BoolVar(&o.brisk, "brisk", false, "deal short blows in quick succession, as in runs of less than a minute")
+	f.BoolVar(&o.untimed, "untimed", false, "report how soon all recovers, and judge no time, for a machine with other work")
 	f.Uint64Var(&o.seed, "seed", rand.Uint64N(1e6), "deal the blows that follow from `N`")
 	f.BoolVar(&o.loopback, "loopback", os.Geteuid() != 0, "all in one process, on loopback: without root there is nothing else")
 	f.StringVar(&o.json, "json", "", "write the report to `FILE`, too")
@@ -72,6 +76,12 @@ func (o *options) again() string {
 	line := fmt.Sprintf("go run ./integration/soak -for %v -seed %d", o.length, o.seed)
 	if o.blows > 0 {
 		line += fmt.Sprintf(" -blows %d", o.blows)
+	}
+	if o.brisk {
+		line += " -brisk"
+	}
+	if o.untimed {
+		line += " -untimed"
 	}
 	if o.loopback {
 		line += " -loopback"

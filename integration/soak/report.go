@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/adit-overlay/adit/integration/internal/stage"
+	"github.com/adit-overlay/adit/integration/internal/strain"
 	"github.com/adit-overlay/adit/integration/soak/traffic"
 )
 
@@ -19,10 +20,12 @@ type report struct {
 	Lasted   time.Duration
 	Counts   traffic.Counts
 	Keys     uint64
-	Excused  int // connections lost, or not ended in order, because an end died
+	Untimed  bool              // no time is judged
+	Excused  int               // connections lost, or not ended in order, because an end died
+	Late     []traffic.Finding // failed for want of an answer in time while the machine was busy
 	Outcomes []outcome
 	Lost     []traffic.Finding // datagrams, in calm
-	Strain   float64           // of the machine; beyond strained no loss is judged
+	Strain   strain.Reading    // of the machine; where it was strained, no loss is judged
 	Lives    []*life
 	Idle     map[string]int // goroutines of processes at their end
 	Wrong    []string
@@ -34,13 +37,14 @@ const mayLose = 0.001
 func (s *soak) report(lasted time.Duration, idle map[string]int) *report {
 	r := &report{
 		Again: s.again(), Seed: s.seed, Ground: s.ground.name, Lasted: lasted.Round(time.Second),
-		Outcomes: s.dealt, Lives: s.sampler.all(), Idle: idle, Wrong: s.wrong, Strain: s.clock.strain(),
+		Outcomes: s.dealt, Lives: s.sampler.all(), Idle: idle, Wrong: s.wrong, Strain: s.clock.Whole(),
+		Untimed: s.untimed,
 	}
 	r.Counts, r.Keys = s.company.counts()
 	r.Lost = s.company.lost()
-	r.Excused = len(s.company.findings) - len(r.Lost)
+	r.Excused = len(s.company.with(itsEnd))
+	r.Late = s.company.with(machine)
 	for _, f := range s.company.inexcusable() {
-		r.Excused--
 		r.Wrong = append(r.Wrong, f.String())
 	}
 	for _, o := range r.Outcomes {
@@ -58,10 +62,25 @@ func (s *soak) report(lasted time.Duration, idle map[string]int) *report {
 			r.Wrong = append(r.Wrong, fmt.Sprintf("leak: %s had %d goroutines when its traffic had ended, want at most %d", name, n, mostIdle))
 		}
 	}
-	if c := r.Counts; r.Strain <= strained && float64(c.CalmLost) > mayLose*float64(c.Calm)+5 {
+	if c := r.Counts; !r.Untimed && !r.Strain.Strained() && float64(c.CalmLost) > mayLose*float64(c.Calm)+5 {
 		r.Wrong = append(r.Wrong, fmt.Sprintf("lost: %d of %d datagrams that were sent while nothing was dealt", c.CalmLost, c.Calm))
 	}
 	return r
+}
+
+// judgement says which times were.
+func (r *report) judgement() string {
+	late := fmt.Sprintf("%d connections and requests had no answer in time then", len(r.Late))
+	if r.Untimed {
+		return "none is judged (-untimed); " + late
+	}
+	busy := 0
+	for _, o := range r.Outcomes {
+		if !o.Judged {
+			busy++
+		}
+	}
+	return fmt.Sprintf("judged after %d of %d blows, the machine being too busy to say for the others; %s", len(r.Outcomes)-busy, len(r.Outcomes), late)
 }
 
 // maxShown bounds how much of what was wrong is printed.
@@ -81,7 +100,8 @@ func (r *report) write(w io.Writer) {
 		{"ground", r.Ground},
 		{"TCP streams", fmt.Sprintf("%d, %.1f MB checked; %d lost an end", c.Streams, float64(c.StreamBytes)/1e6, r.Excused)},
 		{"requests answered", fmt.Sprintf("%d, %.1f MB checked", c.Requests, float64(c.RequestBytes)/1e6)},
-		{"processes waited for a processor", fmt.Sprintf("%.1f %% of the time (no loss is judged beyond %.0f %%)", 100*r.Strain, 100*strained)},
+		{"processes waited for a processor", fmt.Sprintf("%.1f %% of the time (no loss is judged beyond %.0f %%)", 100*r.Strain.Share, 100*strain.Share)},
+		{"times", r.judgement()},
 		{"datagrams", fmt.Sprintf("%d sent, %d back, each checked; of %d in calm %d lost", c.Datagrams, c.Returned, c.Calm, c.CalmLost)},
 		{"pings", fmt.Sprintf("%d sent, %d answered", c.Pings, c.Answered)},
 		{"keys agreed", fmt.Sprintf("%d, as those members know that tell", r.Keys)},
@@ -111,7 +131,7 @@ func (r *report) writeOutcomes(w io.Writer) {
 	var lines [][]string
 	for _, k := range kinds {
 		var back, moved []time.Duration
-		late, missed, stuck, busy := 0, 0, 0, 0
+		late, missed, stuck, notJudged := 0, 0, 0, 0
 		for _, o := range r.Outcomes {
 			if o.Kind != k {
 				continue
@@ -122,16 +142,20 @@ func (r *report) writeOutcomes(w io.Writer) {
 			if len(o.Missed) > 0 {
 				late++
 			}
-			if o.Lag > tooBusy {
-				busy++
+			if !o.Judged {
+				notJudged++
 			}
 		}
 		lines = append(lines, []string{
 			k, fmt.Sprint(len(back)), seconds(median(back)), seconds(slices.Max(back)), fmt.Sprint(late), fmt.Sprint(missed),
-			seconds(median(moved)), seconds(slices.Max(moved)), fmt.Sprint(stuck), fmt.Sprint(busy),
+			seconds(median(moved)), seconds(slices.Max(moved)), fmt.Sprint(stuck), fmt.Sprint(notJudged),
 		})
 	}
-	rows(w, []string{"blow", "times", "back, p50", "max", "late", "ways late", "streams move, p50", "max", "not yet at the next blow", "machine too busy to say"}, lines)
+	unjudged := "machine too busy to say"
+	if r.Untimed {
+		unjudged = "not judged"
+	}
+	rows(w, []string{"blow", "times", "back, p50", "max", "late", "ways late", "streams move, p50", "max", "not yet at the next blow", unjudged}, lines)
 }
 
 // writeLives shows the longest life of each process.

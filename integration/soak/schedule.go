@@ -42,12 +42,12 @@ type tempo struct {
 var (
 	ordinary = tempo{shortest: 300 * time.Millisecond, longest: 4 * time.Second, outage: 12 * time.Second, calm: 2 * time.Second, sample: time.Second}
 
-	// brisk is for runs of less than a minute, a look rather than a soak.
+	// brisk is a look rather than a soak.
 	brisk = tempo{shortest: 100 * time.Millisecond, longest: 300 * time.Millisecond, calm: 200 * time.Millisecond, sample: 200 * time.Millisecond}
 )
 
-func tempoOf(length time.Duration) tempo {
-	if length < time.Minute {
+func (o *options) tempo() tempo {
+	if o.brisk || o.length < time.Minute {
 		return brisk
 	}
 	return ordinary

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/adit-overlay/adit/integration/internal/strain"
 	"github.com/adit-overlay/adit/integration/soak/traffic"
 )
 
@@ -33,7 +34,7 @@ func (o *options) run(ctx context.Context) (*report, error) {
 	}
 	o.progress("seed %d; the same again: %s", o.seed, o.again())
 	err := on(o, func(g *ground) (err error) {
-		s := &soak{options: o, ground: g, tempo: tempoOf(o.length), sampler: newSampler()}
+		s := newSoak(o, g)
 		r, err = s.run(ctx)
 		return err
 	})
@@ -46,9 +47,15 @@ type soak struct {
 	*ground
 	tempo   tempo
 	sampler *sampler
-	clock   lagClock
+	clock   strain.Clock
 	dealt   []outcome
 	wrong   []string
+}
+
+func newSoak(o *options, g *ground) *soak {
+	s := &soak{options: o, ground: g, tempo: o.tempo(), sampler: newSampler()}
+	g.company.busy = func(from, to time.Time) bool { return o.untimed || s.clock.Over(from, to).Strained() }
+	return s
 }
 
 // outcome is what became of one blow.
@@ -57,15 +64,16 @@ type outcome struct {
 	Over         time.Time // the cause
 	Lasted       time.Duration
 	Bound        time.Duration
-	Recovery     time.Duration // until the last of the flows that are not streams was back
-	Streams      time.Duration // until the last of the streams moved
-	Missed       []string      // flows that were not back within Bound
-	StreamsStuck int           // that had not moved when the next blow was dealt
-	Lag          time.Duration // of the machine meanwhile; beyond tooBusy nothing is missed
+	Recovery     time.Duration  // until the last of the flows that are not streams was back
+	Streams      time.Duration  // until the last of the streams moved
+	Missed       []string       // flows that were not back within Bound, or within patience where that is not judged
+	StreamsStuck int            // that had not moved when the next blow was dealt
+	Strain       strain.Reading // of the machine, in the time within which all was to be back
+	Judged       bool           // whether what is back is judged by how late it is
 }
 
-// patience is how long what misses its bound is waited for.
-const patience = 30 * time.Second
+// patience is how long what misses its bound is waited for. What is not back then is not late: it is gone.
+const patience = time.Minute
 
 func (s *soak) run(ctx context.Context) (*report, error) {
 	begin := time.Now()
@@ -73,7 +81,7 @@ func (s *soak) run(ctx context.Context) (*report, error) {
 	sampling, stop := context.WithCancel(background)
 	var sampler sync.WaitGroup
 	sampler.Go(func() { s.sampler.run(sampling, s.tempo.sample, s.company, s.subjects) })
-	sampler.Go(func() { s.clock.run(sampling) })
+	sampler.Go(func() { s.clock.Run(sampling) })
 	defer sampler.Wait()
 	defer stop()
 
@@ -142,7 +150,6 @@ func (s *soak) deal(ctx context.Context, p planned) error {
 		return err
 	}
 	sleep(ctx, underWay)
-	s.clock.reset()
 	if err := p.begin(); err != nil {
 		return fmt.Errorf("%s, %s: %w", p.name, p.whom, err)
 	}
@@ -167,28 +174,29 @@ func (s *soak) deal(ctx context.Context, p planned) error {
 	if err != nil {
 		return err
 	}
-	out := judgeRecovery(p, over, all, s.clock.lag())
+	out := judgeRecovery(p, over, all, s.clock.Over(over, over.Add(p.within())), !s.untimed)
 	s.dealt = append(s.dealt, out)
-	s.progress("%s, %s, %.1f s: back after %.2f s, TCP moves after %.2f s (the machine was up to %.0f ms late)%s", p.name, p.whom,
-		p.lasts.Seconds(), out.Recovery.Seconds(), out.Streams.Seconds(), out.Lag.Seconds()*1000, missedNote(out))
+	s.progress("%s, %s, %.1f s: back after %.2f s, TCP moves after %.2f s (%v)%s", p.name, p.whom,
+		p.lasts.Seconds(), out.Recovery.Seconds(), out.Streams.Seconds(), out.Strain, out.note(!s.untimed))
 	return s.company.calm(true)
 }
 
-func missedNote(o outcome) string {
-	if len(o.Missed) == 0 {
+// note says what was wrong, and what was not judged though times are.
+func (o *outcome) note(timed bool) string {
+	switch {
+	case len(o.Missed) > 0:
+		return fmt.Sprintf("; %d ways missed %v, %s among them", len(o.Missed), o.Bound, o.Missed[0])
+	case timed && !o.Judged:
+		return "; the machine is too busy to say whether that is late"
+	default:
 		return ""
 	}
-	return fmt.Sprintf("; %d ways missed %v, %s among them", len(o.Missed), o.Bound, o.Missed[0])
 }
 
-// judgeRecovery says how soon all was back after the cause was over.
-func judgeRecovery(p planned, over time.Time, all []traffic.Resumption, lag time.Duration) outcome {
-	o := outcome{Lag: lag, Kind: p.name, Whom: p.whom, Lasted: p.lasts, Bound: p.within(), Over: over}
-	miss := func(format string, args ...any) {
-		if lag <= tooBusy {
-			o.Missed = append(o.Missed, fmt.Sprintf(format, args...))
-		}
-	}
+// judgeRecovery says how soon all was back after the cause was over, and, if times are judged and the machine could have been in
+// time, what was late. What is gone is missed in any case.
+func judgeRecovery(p planned, over time.Time, all []traffic.Resumption, machine strain.Reading, timed bool) outcome {
+	o := outcome{Strain: machine, Judged: timed && !machine.Busy(), Kind: p.name, Whom: p.whom, Lasted: p.lasts, Bound: p.within(), Over: over}
 	slices.SortFunc(all, func(a, b traffic.Resumption) int { return cmp.Compare(b.Back.UnixNano(), a.Back.UnixNano()) }) // the latest first
 	for _, r := range all {
 		took := r.Back.Sub(over)
@@ -200,11 +208,11 @@ func judgeRecovery(p planned, over time.Time, all []traffic.Resumption, lag time
 			o.Streams = max(o.Streams, took)
 		case r.Back.IsZero():
 			o.Recovery = max(o.Recovery, patience)
-			miss("%s %s from %s to %s: never", r.Kind, r.Family, r.From, r.To)
+			o.Missed = append(o.Missed, fmt.Sprintf("%s %s from %s to %s: never", r.Kind, r.Family, r.From, r.To))
 		default:
 			o.Recovery = max(o.Recovery, took)
-			if took > o.Bound {
-				miss("%s %s from %s to %s: %.2f s", r.Kind, r.Family, r.From, r.To, took.Seconds())
+			if took > o.Bound && o.Judged {
+				o.Missed = append(o.Missed, fmt.Sprintf("%s %s from %s to %s: %.2f s", r.Kind, r.Family, r.From, r.To, took.Seconds()))
 			}
 		}
 	}

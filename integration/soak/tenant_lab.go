@@ -148,8 +148,8 @@ func (p *program) kill() {
 	<-process.Done()
 }
 
-// orderly is how long a process may take to end.
-const orderly = 10 * time.Second
+// orderly is how long a process may take to end, on a machine that has other things to do.
+const orderly = 30 * time.Second
 
 // end asks the process to end, and wants that to happen in order.
 func (p *program) end() error {

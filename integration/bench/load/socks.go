@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"syscall"
 	"time"
 )
 
@@ -71,7 +72,7 @@ func connect(c net.Conn, target netip.AddrPort) error {
 		return err
 	}
 	if b[1] != 0 {
-		return fmt.Errorf("reply %d", b[1])
+		return Reply(b[1])
 	}
 	bound := 4 + 2
 	if b[3] == 4 {
@@ -79,6 +80,19 @@ func connect(c net.Conn, target netip.AddrPort) error {
 	}
 	_, err := io.ReadFull(c, b[:bound])
 	return err
+}
+
+// Reply is why a proxy refused, as RFC 1928 numbers it.
+type Reply byte
+
+func (r Reply) Error() string { return fmt.Sprintf("reply %d", byte(r)) }
+
+// Timeout reports whether the dial behind the proxy took too long, as an error of package net does.
+func (r Reply) Timeout() bool { return r == 6 }
+
+// Is reports whether target is the system's error for the same reason.
+func (r Reply) Is(target error) bool {
+	return r == 3 && target == syscall.ENETUNREACH || r == 4 && target == syscall.EHOSTUNREACH || r == 5 && target == syscall.ECONNREFUSED
 }
 
 // Listen fails.

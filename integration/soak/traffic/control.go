@@ -64,8 +64,9 @@ func (c *Controller) Close() error { return c.rpc.Close() }
 // ErrNoAnswer is the error of an agent that is there and does not answer in time: its process is stopped, perhaps.
 var ErrNoAnswer = errors.New("no answer")
 
+// Who is not stopped answers at once, or, where others have the processors, later.
 const (
-	answerLimit = 5 * time.Second
+	answerLimit = 30 * time.Second
 	endLimit    = partLimit + answerLimit
 )
 

@@ -1,8 +1,10 @@
 package traffic
 
 import (
+	"errors"
 	"fmt"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -25,6 +27,17 @@ type Finding struct {
 	Flow      string // kind and family
 	Began, At time.Time
 	Error     string
+
+	// Late says that it failed for want of an answer in time. On a machine that was busy with other things that has no other reason.
+	Late bool
+	Busy bool // whether it was; agents do not know
+}
+
+// late reports whether an error is that something did not come in time: a deadline passed, or whom nothing was heard of counts as
+// gone.
+func late(err error) bool {
+	var t interface{ Timeout() bool }
+	return errors.As(err, &t) && t.Timeout() || errors.Is(err, syscall.EHOSTUNREACH) || errors.Is(err, syscall.ENETUNREACH)
 }
 
 func (f Finding) String() string {

@@ -49,7 +49,7 @@ func (a *Agent) serve() error {
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{pattern}/{bytes}", answerHTTP)
-	web := &http.Server{Handler: mux, IdleTimeout: deadAfter, ReadHeaderTimeout: deadAfter}
+	web := &http.Server{Handler: mux, IdleTimeout: DeadAfter, ReadHeaderTimeout: DeadAfter}
 	err := listen(HTTPPort, func(l net.Listener) { web.Serve(l) })
 	if err == nil {
 		err = listen(StreamPort, each(a.serveStream))
@@ -70,9 +70,10 @@ func (a *Agent) serve() error {
 func (a *Agent) serveStream(c net.Conn) {
 	began := time.Now()
 	find := func(from string, what Wrong, err error) {
-		a.findings.add(Finding{What: what, From: from, To: a.name, Flow: Stream + ", as " + a.name + " saw it", Began: began, At: time.Now(), Error: err.Error()})
+		flow := Stream + ", as " + a.name + " saw it"
+		a.findings.add(Finding{What: what, From: from, To: a.name, Flow: flow, Began: began, At: time.Now(), Error: err.Error(), Late: late(err)})
 	}
-	c.SetReadDeadline(time.Now().Add(deadAfter))
+	c.SetReadDeadline(time.Now().Add(DeadAfter))
 	r := bufio.NewReaderSize(c, 16)
 	var name []byte
 	n, err := r.ReadByte()

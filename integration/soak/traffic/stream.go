@@ -29,9 +29,9 @@ const (
 	maxFrame = 8 << 10
 	burst    = 1 << 20 // is sent without a pause now and then
 
-	// deadAfter is how long a connection may be silent. The longest of blows is far shorter, even when TCP
+	// DeadAfter is how long a connection may be silent. The longest of blows is far shorter, even when TCP
 	// doubles it by waiting twice as long before each attempt.
-	deadAfter = 60 * time.Second
+	DeadAfter = 60 * time.Second
 
 	dialTimeout = 10 * time.Second
 	again       = 200 * time.Millisecond // after a connection was lost
@@ -64,7 +64,7 @@ func (f *flow) stream(ctx context.Context) {
 	p := Pattern(rand.Uint64())
 	hello := append([]byte{byte(len(f.agent.name))}, f.agent.name...)
 	hello = binary.BigEndian.AppendUint64(hello, uint64(p))
-	c.SetWriteDeadline(time.Now().Add(deadAfter))
+	c.SetWriteDeadline(time.Now().Add(DeadAfter))
 	if _, err := c.Write(hello); err != nil {
 		f.find(Broken, began, err)
 		return
@@ -178,7 +178,7 @@ func (t *talk) send() error {
 }
 
 func (t *talk) write(b []byte) error {
-	t.conn.SetWriteDeadline(time.Now().Add(deadAfter))
+	t.conn.SetWriteDeadline(time.Now().Add(DeadAfter))
 	if _, err := t.conn.Write(b); err != nil {
 		return fmt.Errorf("sending after %d bytes: %w", t.sent.Load(), err)
 	}
@@ -189,7 +189,7 @@ func (t *talk) receive() error {
 	r := bufio.NewReaderSize(t.conn, maxFrame)
 	b := make([]byte, maxFrame)
 	for {
-		t.conn.SetReadDeadline(time.Now().Add(deadAfter))
+		t.conn.SetReadDeadline(time.Now().Add(DeadAfter))
 		if _, err := io.ReadFull(r, b[:4]); err != nil {
 			return fmt.Errorf("receiving after %d bytes: %w", t.received, err)
 		}

@@ -5,6 +5,8 @@ package integration
 import (
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -29,8 +31,8 @@ func TestKillAtAnyMomentLeavesNothing(t *testing.T) {
 	startTakes := time.Since(start)
 	p.kill()
 
-	seed := uint64(start.UnixNano())
-	t.Logf("seed %d; a start takes %v", seed, startTakes)
+	seed := killSeed(t)
+	t.Logf("seed %d (ADIT_KILL_SEED); a start takes %v", seed, startTakes)
 	random := rand.New(rand.NewPCG(seed, 0))
 	upTo := func(d time.Duration) time.Duration { return time.Duration(random.Int64N(int64(d))) }
 	left := 0 // how often there was something for the next start to do
@@ -41,17 +43,17 @@ func TestKillAtAnyMomentLeavesNothing(t *testing.T) {
 		case 0, 1:
 			d := upTo(startTakes)
 			moment = fmt.Sprint(d, " after its start")
-			time.Sleep(d)
+			time.Sleep(d) // the moment
 		case 2:
 			p.says(open)
 			w.disperse(t, site4, site6)
-			time.Sleep(upTo(20 * time.Millisecond))
+			time.Sleep(upTo(20 * time.Millisecond)) // the moment
 		case 3:
 			p.says(open)
 			d := upTo(20 * time.Millisecond)
 			moment = fmt.Sprint(d, " after it was asked to end")
 			p.Signal(syscall.SIGTERM)
-			time.Sleep(d)
+			time.Sleep(d) // the moment
 		}
 		p.kill()
 		t.Log("killed", moment)
@@ -69,6 +71,20 @@ func TestKillAtAnyMomentLeavesNothing(t *testing.T) {
 	from.awaitConversation(t, site4, soon)
 	p.end(t, 0)
 	wantNetwork(t, w.laptopHost, before)
+}
+
+// killSeed is 1, or what ADIT_KILL_SEED says: the moments follow from it, and from how long a start takes.
+func killSeed(t *testing.T) uint64 {
+	t.Helper()
+	s := os.Getenv("ADIT_KILL_SEED")
+	if s == "" {
+		return 1
+	}
+	n, err := strconv.ParseUint(s, 10, 64)
+	if err != nil {
+		t.Fatalf("ADIT_KILL_SEED: %v", err)
+	}
+	return n
 }
 
 // besideBypass is what network returned, without the routes that lead around a device.

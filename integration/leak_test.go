@@ -45,22 +45,18 @@ func TestFullTunnelLetsNothingBeside(t *testing.T) {
 		{"another address", func() { w.laptopHost.ReplaceAddr(w.home, homeAddr, "192.168.1.77/24") }},
 		{"the interface is down for a second", func() {
 			w.laptopHost.Down(w.home)
-			time.Sleep(time.Second)
+			time.Sleep(time.Second) // the outage
 			w.laptopHost.Up(w.home)
 		}},
 		{"another network, after a second of none", func() {
 			w.laptopHost.Detach(w.home)
-			time.Sleep(time.Second)
+			time.Sleep(time.Second) // the way from one to the other
 			w.laptopHost.Attach(w.cafe, cafeAddr, cafeAddr6)
 			w.laptopHost.SetGateway(cafeGate, cafeGate6)
 		}},
 	} {
 		move.do()
-		took := from.awaitFirst(t, site4, recoveryLimit)
-		report(t, "full tunnel: "+move.name, took)
-		if took > recoveryBound {
-			t.Errorf("%s: the overlay was back after %v, want it within %v", move.name, took, recoveryBound)
-		}
+		wantInTime(t, "full tunnel: "+move.name, from.awaitFirst(t, site4, recoveryLimit), recoveryBound)
 		talk.wantAnswer(t)
 		talk.file.wantProgress(t, 1e6, recoveryLimit)
 		from.awaitConversation(t, w.other.addr("IPv6"), soon) // by the relay

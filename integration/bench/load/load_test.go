@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/adit-overlay/adit/socks"
@@ -79,17 +80,19 @@ func TestStream(t *testing.T) {
 
 // TestTakeCounts: what comes in time is counted to the byte, and a stream that ends early is an error.
 func TestTakeCounts(t *testing.T) {
-	near, far := net.Pipe()
-	defer near.Close()
-	const sent = 3*chunk + 17
-	go func() { near.Write(make([]byte, sent)) }()
-	if n, _, err := take(far, 200*time.Millisecond); n != sent || err != nil {
-		t.Errorf("took %d bytes, %v, want %d", n, err, sent)
-	}
-	near.Close()
-	if _, _, err := take(far, time.Minute); !errors.Is(err, io.EOF) {
-		t.Errorf("of a stream that ended early: %v, want EOF", err)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		defer near.Close()
+		const sent = 3*chunk + 17
+		go func() { near.Write(make([]byte, sent)) }()
+		if n, _, err := take(far, 200*time.Millisecond); n != sent || err != nil {
+			t.Errorf("took %d bytes, %v, want %d", n, err, sent)
+		}
+		near.Close()
+		if _, _, err := take(far, time.Minute); !errors.Is(err, io.EOF) {
+			t.Errorf("of a stream that ended early: %v, want EOF", err)
+		}
+	})
 }
 
 func TestEcho(t *testing.T) {

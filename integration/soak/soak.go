@@ -181,12 +181,12 @@ func (s *soak) deal(ctx context.Context, p planned) error {
 	return s.company.calm(true)
 }
 
-// note says what was wrong, and what was not judged though times are.
+// note says what was wrong, and what was late and not judged though times are.
 func (o *outcome) note(timed bool) string {
 	switch {
 	case len(o.Missed) > 0:
 		return fmt.Sprintf("; %d ways missed %v, %s among them", len(o.Missed), o.Bound, o.Missed[0])
-	case timed && !o.Judged:
+	case timed && !o.Judged && o.Recovery > o.Bound:
 		return "; the machine is too busy to say whether that is late"
 	default:
 		return ""

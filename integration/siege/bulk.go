@@ -23,7 +23,7 @@ type bulk struct {
 
 // bulk begins a stream, which ends with the field.
 func (f *field) bulk() *bulk {
-	c, err := f.hostA.Dial("tcp", f.service(service.DiscardPort))
+	c, err := f.s.dial(f.hostA, "tcp", f.service(service.DiscardPort))
 	if err != nil {
 		f.s.Fatalf("a stream between members: %v", err)
 	}
@@ -68,7 +68,7 @@ func (f *field) newcomer(n int, knows string) time.Duration {
 	p := f.launch(f.hostNew, "adit", "up", "-c", file)
 	defer stop(p)
 	for {
-		c, err := f.hostNew.Dial("tcp", f.service(service.EchoPort))
+		c, err := f.s.dial(f.hostNew, "tcp", f.service(service.EchoPort))
 		if err == nil {
 			c.Close()
 			return time.Since(begin)

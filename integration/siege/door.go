@@ -81,11 +81,12 @@ func (s *siege) raise(conns int) {
 
 // served is how many connections the service has.
 func (d *door) served() int {
-	c, err := d.inside.Dial("tcp", "127.0.0.1:"+countPort)
+	c, err := d.s.dial(d.inside, "tcp", "127.0.0.1:"+countPort)
 	if err != nil {
 		d.s.Fatalf("the service: %v", err)
 	}
 	defer c.Close()
+	c.SetDeadline(time.Now().Add(patience))
 	text, err := io.ReadAll(c)
 	n, bad := strconv.Atoi(string(text))
 	if err := errors.Join(err, bad); err != nil {
@@ -236,14 +237,14 @@ func (d *door) exchangeOne(c net.Conn, i, size int) (longest time.Duration, err 
 
 // slow has so many clients send what says tells, a byte a second, or nothing, and tells after how long each was turned out.
 func (d *door) slow(n int, says func(i int) []byte) <-chan time.Duration {
-	return d.wait(n, func() (net.Conn, error) { return d.hostA.Dial("tcp", proxyAt) }, func(c net.Conn) {
+	return d.wait(n, func() (net.Conn, error) { return d.s.dial(d.hostA, "tcp", proxyAt) }, func(c net.Conn) {
 		if says != nil {
 			go func() {
 				for i := 0; ; i++ {
 					if _, err := c.Write(says(i)); err != nil {
 						return
 					}
-					time.Sleep(time.Second)
+					time.Sleep(time.Second) // a byte a second
 				}
 			}()
 		}
@@ -256,7 +257,7 @@ func (d *door) unread(n int) <-chan time.Duration {
 	return d.wait(n, func() (net.Conn, error) { return d.dial(flowPort) }, func(c net.Conn) {
 		raw, err := c.(syscall.Conn).SyscallConn()
 		for err == nil && open(raw) {
-			time.Sleep(50 * time.Millisecond)
+			time.Sleep(50 * time.Millisecond) // before the next look
 		}
 	})
 }
@@ -283,6 +284,7 @@ func (d *door) wait(n int, dial func() (net.Conn, error), client func(net.Conn))
 		begin := time.Now()
 		all.Go(func() {
 			defer c.Close()
+			defer context.AfterFunc(d.s.Context(), func() { c.Close() })()
 			client(c)
 			ended <- time.Since(begin)
 		})

@@ -184,7 +184,8 @@ func (f *field) start(h *lab.Host, program string, args ...string) *lab.Process 
 	return p
 }
 
-const patience = 20 * time.Second
+// patience is how long anything is waited for, on a machine that has other things to do.
+const patience = time.Minute
 
 // says waits for text in a process's output.
 func (f *field) says(p *lab.Process, text string) {

@@ -64,6 +64,11 @@ func (x *foe) spent() {
 // end ends the attack and reads what it came to.
 func (x *foe) end(result any) {
 	x.orders.Close()
+	select {
+	case <-x.Done():
+	case <-x.s.Context().Done():
+		x.s.Fatalf("called off while an attacker was to end: %w", context.Cause(x.s.Context()))
+	}
 	if err := x.Wait(); err != nil {
 		x.s.Fatalf("an attacker: %v; it wrote:\n%s", err, x.Output())
 	}

@@ -60,7 +60,7 @@ func besiege(ctx context.Context, args []string) error {
 	if w := r.Machine.Warning(); w != "" {
 		o.progress("%s", w)
 	}
-	r.Rows = o.run(ctx)
+	r.Rows = o.run(ctx, o.rows())
 	return o.report(r)
 }
 
@@ -114,6 +114,7 @@ func parse(args []string) (*options, error) {
 	if o.only, err = regexp.Compile(*rows); err != nil {
 		return nil, fmt.Errorf("-run: %w", err)
 	}
+	o.limits = usualLimits
 	o.progress = stage.Progress()
 	return o, nil
 }

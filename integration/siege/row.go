@@ -3,10 +3,15 @@
 package main
 
 import (
+	"context"
 	"fmt"
+	"net"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/adit-overlay/adit/integration/internal/stage"
+	"github.com/adit-overlay/adit/integration/lab"
 )
 
 // A row is an attack.
@@ -25,7 +30,15 @@ type siege struct {
 	quick    bool
 	progress func(format string, args ...any)
 
+	mu       sync.Mutex // guards findings, of a row that hangs too
 	findings []finding
+}
+
+// seen is what was found so far.
+func (s *siege) seen() []finding {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.findings)
 }
 
 // A finding is one thing that was asked, and what was seen.
@@ -39,13 +52,18 @@ type finding struct {
 // found tells what was seen of what was asked, which holds or does not. What is true only of long attacks on a quiet
 // machine, speed above all, is for measured.
 func (s *siege) found(held bool, asked, seen string, args ...any) {
-	s.findings = append(s.findings, finding{Asked: asked, Seen: fmt.Sprintf(seen, args...), Held: held})
+	s.find(finding{Asked: asked, Seen: fmt.Sprintf(seen, args...), Held: held})
+}
+
+func (s *siege) find(f finding) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.findings = append(s.findings, f)
 }
 
 // measured is found for a figure that -quick does not judge.
 func (s *siege) measured(held bool, asked, seen string, args ...any) {
-	s.found(held, asked, seen, args...)
-	s.findings[len(s.findings)-1].Unsure = s.quick
+	s.find(finding{Asked: asked, Seen: fmt.Sprintf(seen, args...), Held: held, Unsure: s.quick})
 }
 
 // pick returns what to use: less in a quick run.
@@ -61,6 +79,13 @@ func (s *siege) sleep(d time.Duration) {
 	select {
 	case <-time.After(d):
 	case <-s.Context().Done():
-		s.Fatalf("called off")
+		s.Fatalf("called off: %w", context.Cause(s.Context()))
 	}
+}
+
+// dial connects from h, for at most as long as anything is waited for.
+func (s *siege) dial(h *lab.Host, network, address string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(s.Context(), patience)
+	defer cancel()
+	return h.DialContext(ctx, network, address)
 }

@@ -53,7 +53,7 @@ func datagrams(id string, t target, kinds ...string) row {
 			n := logged(v) - said
 			s.found(n <= fewLines, fmt.Sprintf("%s: no more than %d lines in the log", kind, fewLines), "%d", n)
 		}
-		c, err := f.hostA.Dial("tcp", f.service(service.EchoPort))
+		c, err := f.s.dial(f.hostA, "tcp", f.service(service.EchoPort))
 		s.found(err == nil, "the members still reach each other", "%v", orYes(err))
 		if err == nil {
 			c.Close()
@@ -74,7 +74,7 @@ func (f *field) index(t target) uint32 {
 		return 0 // its sessions are quiet
 	}
 	c := f.hostA.Capture("eth0")
-	if conn, err := f.hostA.Dial("tcp", f.service(service.EchoPort)); err == nil {
+	if conn, err := f.s.dial(f.hostA, "tcp", f.service(service.EchoPort)); err == nil {
 		conn.Close()
 	}
 	for _, frame := range c.Stop() {

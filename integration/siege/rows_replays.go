@@ -108,7 +108,7 @@ func replaysAfterRestart(s *siege) {
 	begin := time.Now()
 	f.b = f.tappedB(more)
 	for {
-		c, err := f.hostA.Dial("tcp", f.service(service.EchoPort))
+		c, err := f.s.dial(f.hostA, "tcp", f.service(service.EchoPort))
 		if err == nil {
 			c.Close()
 			break
@@ -145,7 +145,7 @@ type numbered struct {
 func (f *field) number(from, to *lab.Host, member int) *numbered {
 	n := &numbered{way: fmt.Sprintf("from %s to %s", from.Name(), to.Name()), stop: make(chan struct{})}
 	n.in = to.ListenPacket("udp4", netip.AddrPortFrom(roster.IPv4(member), 9999).String())
-	out, err := from.Dial("udp4", n.in.LocalAddr().String())
+	out, err := f.s.dial(from, "udp4", n.in.LocalAddr().String())
 	if err != nil {
 		f.s.Fatalf("%v", err)
 	}
@@ -161,7 +161,7 @@ func (n *numbered) send(c net.Conn) {
 	for {
 		select {
 		case <-n.stop:
-			time.AfterFunc(200*time.Millisecond, func() { n.in.Close() })
+			time.AfterFunc(time.Second, func() { n.in.Close() }) // what is under way arrives before
 			return
 		case <-tick.C:
 			n.sent++

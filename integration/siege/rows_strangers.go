@@ -34,7 +34,7 @@ func strangers(id string, t target) row {
 		s.measured(after <= before*1.1, "memory comes back to what it was, to 10 %", "%.1f MB, before %.1f MB", after/1e6, before/1e6)
 		n := logged(v) - said
 		s.found(n <= fewLines, fmt.Sprintf("no more than %d lines in the log", fewLines), "%d", n)
-		c, err := f.hostA.Dial("tcp", f.service(service.EchoPort))
+		c, err := f.s.dial(f.hostA, "tcp", f.service(service.EchoPort))
 		s.found(err == nil, "the members still reach each other", "%v", orYes(err))
 		if err == nil {
 			c.Close()

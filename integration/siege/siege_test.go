@@ -3,11 +3,15 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/adit-overlay/adit/integration/lab"
 
@@ -55,6 +59,51 @@ func TestQuickRun(t *testing.T) {
 	if text, err := os.ReadFile(table); err != nil || len(text) == 0 {
 		t.Errorf("the table: %d bytes, %v", len(text), err)
 	}
+}
+
+// brief is a plan of no more than the rows it is given, whose rows may take no time.
+func brief() *plan {
+	return &plan{limits: limits{row: time.Second, ending: time.Second}, progress: func(string, ...any) {}}
+}
+
+// A row that takes too long has failed, by the reason it gives, or, where it does not notice, without one. What it has found it keeps.
+func TestRowThatTakesTooLongFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		forever := make(chan struct{})
+		defer close(forever)
+		all := brief().run(t.Context(), []row{
+			{id: "waits", run: func(s *siege) { s.found(true, "a", "b"); s.sleep(time.Hour) }},
+			{id: "hangs", run: func(s *siege) { s.found(true, "a", "b"); <-forever }},
+			{id: "next", run: func(s *siege) { s.found(true, "a", "b") }},
+		})
+		for i, want := range []string{"called off: not done within 1s", "hangs, and has not ended 1s after it was called off: not done within 1s", ""} {
+			if r := all[i]; r.Error != want || len(r.Findings) != 1 {
+				t.Errorf("%s: error %q with %d findings, want %q with one", r.ID, r.Error, len(r.Findings), want)
+			}
+		}
+	})
+}
+
+// An interrupted run reports the rows that are done, and begins no other.
+func TestInterruptedRunReportsWhatIsDone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, interrupt := context.WithCancel(t.Context())
+		r := &results{Rows: brief().run(ctx, []row{
+			{id: "first", attack: "the first", run: func(s *siege) { s.found(true, "asked first", "seen first") }},
+			{id: "second", attack: "the second", run: func(s *siege) { interrupt(); s.sleep(time.Hour) }},
+			{id: "third", attack: "the third", run: func(*siege) { t.Error("a row began after the interrupt") }},
+		})}
+		var text strings.Builder
+		r.writeText(&text)
+		for _, want := range []string{"seen first", "second: called off", "third: interrupted before it began"} {
+			if !strings.Contains(text.String(), want) {
+				t.Errorf("the report lacks %q:\n%s", want, &text)
+			}
+		}
+		if n := r.broken(); n != 2 {
+			t.Errorf("%d did not hold, want the two that did not come to their ends", n)
+		}
+	})
 }
 
 func TestRowsHaveNamesOfTheirOwn(t *testing.T) {

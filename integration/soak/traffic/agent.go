@@ -98,14 +98,14 @@ func (a *Agent) Meet(t Target, _ *None) error {
 			m.flows = append(m.flows, &flow{agent: a, kind: kind, to: t.Name, addr: addr, pace: t.Pace, run: run, kick: make(chan struct{}, 1)})
 		}
 		if t.Serves {
-			add(Stream, runStream)
+			add(Stream, repeatedly((*flow).stream))
 			add(Request, runRequests)
 			if !a.config.Proxied {
-				add(Datagram, runDatagrams)
+				add(Datagram, repeatedly((*flow).datagrams))
 			}
 		}
 		if a.config.Pings {
-			add(Ping, runPings)
+			add(Ping, repeatedly((*flow).pings))
 		}
 	}
 	for _, f := range m.flows {

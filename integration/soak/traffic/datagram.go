@@ -86,15 +86,6 @@ func (w *window) note(n uint64) age {
 	return isNew
 }
 
-func runDatagrams(ctx context.Context, f *flow) {
-	for {
-		f.datagrams(ctx)
-		if !pause(ctx, again) {
-			return
-		}
-	}
-}
-
 // datagrams sends from one socket until ctx ends, or the socket is of no use any more.
 func (f *flow) datagrams(ctx context.Context) {
 	dial, cancel := context.WithTimeout(ctx, dialTimeout)

@@ -46,6 +46,18 @@ func (f *flow) family() string {
 	return "IPv6"
 }
 
+// repeatedly runs what ends when a connection or socket does, and again after that, until ctx ends.
+func repeatedly(once func(*flow, context.Context)) func(context.Context, *flow) {
+	return func(ctx context.Context, f *flow) {
+		for {
+			once(f, ctx)
+			if !pause(ctx, again) {
+				return
+			}
+		}
+	}
+}
+
 // setMark forgets what came before t.
 func (f *flow) setMark(t time.Time) {
 	f.mu.Lock()

@@ -18,15 +18,6 @@ import (
 // pingSize is how many bytes follow the number in an echo request.
 const pingSize = 100
 
-func runPings(ctx context.Context, f *flow) {
-	for {
-		f.pings(ctx)
-		if !pause(ctx, again) {
-			return
-		}
-	}
-}
-
 // pings sends from one raw socket until ctx ends.
 func (f *flow) pings(ctx context.Context) {
 	network, any := "ip4:icmp", "0.0.0.0"

@@ -40,15 +40,6 @@ const (
 // errWrong is the root of errors about bytes that arrived.
 var errWrong = errors.New("wrong bytes")
 
-func runStream(ctx context.Context, f *flow) {
-	for {
-		f.stream(ctx)
-		if !pause(ctx, again) {
-			return
-		}
-	}
-}
-
 // stream is the life of one connection. Its end is in order when ctx ends.
 func (f *flow) stream(ctx context.Context) {
 	dial, cancel := context.WithTimeout(ctx, dialTimeout)

@@ -11,12 +11,14 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/adit-overlay/adit/integration/bench/load"
 )
 
 // Config says what an agent is to be.
 type Config struct {
 	Name    string
-	Network Network
+	Network load.Network
 	Serves  bool // whether the network can be listened on
 	Proxied bool // only TCP goes, and requests are HTTP
 	Pings   bool // whether the network has raw sockets
@@ -34,7 +36,7 @@ type Pace struct {
 // Agent is one member. Its exported methods are those of net/rpc, called by a [Controller].
 type Agent struct {
 	name     string
-	net      Network
+	net      load.Network
 	http     *http.Client // requests go by it; nil: they do not
 	config   Config
 	count    counters

@@ -8,15 +8,6 @@ import (
 	"strings"
 )
 
-// A Network is where an agent is. Behind a SOCKS5 proxy it is [load.Socks].
-//
-// [load.Socks]: https://pkg.go.dev/github.com/adit-overlay/adit/integration/bench/load#Socks
-type Network interface {
-	DialContext(ctx context.Context, network, address string) (net.Conn, error)
-	Listen(network, address string) (net.Listener, error)
-	ListenPacket(network, address string) (net.PacketConn, error)
-}
-
 // Kernel is the kernel's network, in the network namespace of the process. What is dialled comes from one of
 // Addrs: while the host does not have it, the dial fails, and does not leave the overlay.
 type Kernel struct{ Addrs []netip.Addr }

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/net/icmp"
+
+	"github.com/adit-overlay/adit/integration/bench/load"
 )
 
 func TestPatternIsTheSameFromWhereverItIsRead(t *testing.T) {
@@ -69,7 +71,7 @@ type town struct {
 	tamper func(net.Conn) net.Conn // with what one that dials TCP gets; nil: nothing
 }
 
-func (n *town) house(a netip.Addr) Network { return house{n, a} }
+func (n *town) house(a netip.Addr) load.Network { return house{n, a} }
 
 type house struct {
 	*town

@@ -30,26 +30,29 @@ const (
 	eveIP  = "203.0.113.8"
 )
 
-// tapped is a field of two members, the way between which leads through eve.
-func (s *siege) tapped() (*field, *lab.Host) {
+// oneByOne has each datagram be by itself, as on a wire.
+const oneByOne = "udp: {gso: false, gro: false}\n"
+
+// tapped is a field of two members, of whose files more is a part. The way between them leads through eve, a foe that when it is told
+// to sends all that has passed again, so many times, at a rate, also from another address.
+func (s *siege) tapped(more string, times, rate int) (*field, *foe) {
 	f, b := s.newField("b")
 	f.hostB = b
 	home := f.Switch("home")
 	eve := f.Router("eve", lab.On(home, "192.0.2.1/24"), lab.On(f.wild, eveIP+"/24"))
 	f.hostA = f.Host("a", lab.On(home, homeIP+"/24"), lab.Gateway("192.0.2.1"))
 	f.hostB.Run("ip", "route", "add", "192.0.2.0/24", "via", eveIP)
-	return f, eve
+	x := f.foe(eve, "replay", "-times", fmt.Sprint(times), "-other", foeIP, "-rate", fmt.Sprint(rate))
+	f.b = f.tappedB(more)
+	f.a = f.member(f.hostA, memberA, tun, more+at(victimIP))
+	return f, x
 }
 
 // replays has the members send numbered packets both ways, with a change of keys, all of which eve sends again
 // while they go on.
 func replays(s *siege) {
-	// Each datagram is by itself, as on a wire; and no configuration allows less than ten seconds.
-	const more = "udp: {gso: false, gro: false}\nrekey_after: 10s\n"
-	f, eve := s.tapped()
-	x := f.foe(eve, "replay", "-times", fmt.Sprint(pick(s, 10, 2)), "-other", foeIP, "-rate", "20000")
-	f.b = f.tappedB(more)
-	f.a = f.member(f.hostA, memberA, tun, more+at(victimIP))
+	const more = oneByOne + "rekey_after: 10s\n" // no configuration allows less
+	f, x := s.tapped(more, pick(s, 10, 2), 20000)
 	there := f.number(f.hostA, f.hostB, memberB)
 	back := f.number(f.hostB, f.hostA, memberA)
 	s.sleep(pick(s, 15*time.Second, time.Second)) // and so over a change of keys
@@ -93,11 +96,7 @@ func sentTo(c *lab.Capture, kinds ...wire.Kind) (n int) {
 // replaysAfterRestart repeats to B what it has heard before it restarted: handshakes whose times it no longer knows,
 // too.
 func replaysAfterRestart(s *siege) {
-	const more = "udp: {gso: false, gro: false}\n"
-	f, eve := s.tapped()
-	x := f.foe(eve, "replay", "-times", fmt.Sprint(pick(s, 20, 3)), "-other", foeIP, "-rate", "5000")
-	f.b = f.tappedB(more)
-	f.a = f.member(f.hostA, memberA, tun, more+at(victimIP))
+	f, x := s.tapped(oneByOne, pick(s, 20, 3), 5000)
 	f.serve(f.hostB)
 	n := f.number(f.hostA, f.hostB, memberB)
 	s.sleep(pick(s, 3*time.Second, 500*time.Millisecond))
@@ -106,7 +105,7 @@ func replaysAfterRestart(s *siege) {
 	<-f.b.Done()
 	x.order("now")
 	begin := time.Now()
-	f.b = f.tappedB(more)
+	f.b = f.tappedB(oneByOne)
 	for {
 		c, err := f.s.dial(f.hostA, "tcp", f.service(service.EchoPort))
 		if err == nil {

@@ -9,21 +9,16 @@ import (
 	"time"
 
 	"github.com/adit-overlay/adit/integration/internal/service"
-	"github.com/adit-overlay/adit/integration/lab"
 )
 
 // TestRelayIsAllAPeerKnows has peers with nothing but the relay in their files.
 func TestRelayIsAllAPeerKnows(t *testing.T) {
 	t.Parallel()
-	o := newOverlay(t)
-	public := o.Switch("public")
-	relay := o.Host("relay", lab.On(public, "203.0.113.1/24"))
-	hostA := o.Host("a", lab.On(public, "203.0.113.2/24"))
-	hostB := o.Host("b", lab.On(public, "203.0.113.3/24"))
-	hostC := o.Host("c", lab.On(public, "203.0.113.4/24"))
+	o, relay, hosts := segment(t, "a", "b", "c")
+	hostA, hostB, hostC := hosts[0], hosts[1], hosts[2]
 	laptop, web, store, server := o.member("laptop"), o.member("web"), o.member("store"), o.member("server")
 	absent := o.member("absent")
-	via := o.via("203.0.113.1:" + relayPort)
+	via := o.viaSegment()
 
 	o.relay(relay)
 	for _, p := range []*program{

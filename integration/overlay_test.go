@@ -99,6 +99,21 @@ func newOverlay(t *testing.T) *overlay {
 	return o
 }
 
+// segment is an overlay whose hosts are all on one segment: 203.0.113.1, which is the relay's, and as many more as are named.
+func segment(t *testing.T, names ...string) (o *overlay, relay *lab.Host, others []*lab.Host) {
+	t.Helper()
+	o = newOverlay(t)
+	public := o.Switch("public")
+	relay = o.Host("relay", lab.On(public, "203.0.113.1/24"))
+	for i, name := range names {
+		others = append(others, o.Host(name, lab.On(public, fmt.Sprintf("203.0.113.%d/24", i+2))))
+	}
+	return o, relay, others
+}
+
+// viaSegment is what a file says of a segment's relay.
+func (o *overlay) viaSegment() string { return o.via("203.0.113.1:" + relayPort) }
+
 func (o *overlay) newKey() wire.PrivateKey {
 	o.t.Helper()
 	k, err := wire.GeneratePrivateKey(nil)

@@ -216,11 +216,7 @@ func startTalk(t *testing.T, from access, host string) *talk {
 		t.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(t.Context())
-	resp, err := from.get(ctx, host, "/steady/2000000")
-	if err != nil {
-		t.Fatal(err)
-	}
-	k := &talk{echo: echo, file: follow(resp.Body), stop: stop}
+	k := &talk{echo: echo, file: from.follow(ctx, t, host), stop: stop}
 	k.wantAnswer(t)
 	return k
 }

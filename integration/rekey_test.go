@@ -23,14 +23,11 @@ import (
 // TestRekeyUnderLoad renews all keys as often as a file can ask for, while datagrams and a TCP connection flow.
 func TestRekeyUnderLoad(t *testing.T) {
 	t.Parallel()
-	o := newOverlay(t)
-	public := o.Switch("public")
-	relay := o.Host("relay", lab.On(public, "203.0.113.1/24"))
-	hostA := o.Host("a", lab.On(public, "203.0.113.2/24"))
-	hostB := o.Host("b", lab.On(public, "203.0.113.3/24"))
+	o, relay, hosts := segment(t, "a", "b")
+	hostA, hostB := hosts[0], hosts[1]
 	desk, web := o.member("desk"), o.member("web")
 	const statusAt = "127.0.0.1:8001"
-	via, often := o.via("203.0.113.1:"+relayPort), "rekey_after: 10s"
+	via, often := o.viaSegment(), "rekey_after: 10s"
 	o.relay(relay)
 	a := o.start(hostA, asRoot, desk.key, desk.file(via, often, "mode: tun"), "box", "-status", statusAt)
 	b := o.box(hostB, web, nil, via, often)
@@ -39,14 +36,9 @@ func TestRekeyUnderLoad(t *testing.T) {
 	from := byRoute(hostA)
 	from.awaitConversation(t, web.addr("IPv4"), soon)
 
-	// A file that has no end, at a rate that leaves the machine time for others.
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
-	resp, err := from.get(ctx, web.addr("IPv6"), "/steady/2000000")
-	if err != nil {
-		t.Fatal(err)
-	}
-	file := follow(resp.Body)
+	file := from.follow(ctx, t, web.addr("IPv6"))
 	stream := startDatagrams(t, hostA, net.JoinHostPort(web.addr("IPv4"), service.EchoPort))
 
 	const want = 5
@@ -224,6 +216,16 @@ type follower struct {
 	mu  sync.Mutex // guards what follows
 	n   int64
 	err error
+}
+
+// follow asks for a file that has no end, at a rate that leaves the machine time for others.
+func (a access) follow(ctx context.Context, t *testing.T, host string) *follower {
+	t.Helper()
+	resp, err := a.get(ctx, host, "/steady/2000000")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return follow(resp.Body)
 }
 
 func follow(body io.ReadCloser) *follower {

@@ -9,20 +9,16 @@ import (
 	"time"
 
 	"github.com/adit-overlay/adit/integration/internal/service"
-	"github.com/adit-overlay/adit/integration/lab"
 )
 
 // TestRelayIsLostBesideDirectPath kills the relay of two peers that know where the other is, and starts it again later.
 // What flows between them does not go by it, and not one packet is lost.
 func TestRelayIsLostBesideDirectPath(t *testing.T) {
 	t.Parallel()
-	o := newOverlay(t)
-	public := o.Switch("public")
-	relayHost := o.Host("relay", lab.On(public, "203.0.113.1/24"))
-	hostA := o.Host("a", lab.On(public, "203.0.113.2/24"))
-	hostB := o.Host("b", lab.On(public, "203.0.113.3/24"))
+	o, relayHost, hosts := segment(t, "a", "b")
+	hostA, hostB := hosts[0], hosts[1]
 	desk, web := o.member("desk"), o.member("web")
-	via, listen := o.via("203.0.113.1:"+relayPort), `listen: ":5040"`
+	via, listen := o.viaSegment(), `listen: ":5040"`
 	relay := o.relay(relayHost)
 	a := o.tun(hostA, desk, via, listen, knows(entry(web, "203.0.113.3:5040")))
 	b := o.box(hostB, web, nil, via, listen, knows(entry(desk, "203.0.113.2:5040")))
@@ -32,11 +28,7 @@ func TestRelayIsLostBesideDirectPath(t *testing.T) {
 	from.awaitConversation(t, web.addr("IPv4"), soon)
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
-	resp, err := from.get(ctx, web.addr("IPv6"), "/steady/2000000")
-	if err != nil {
-		t.Fatal(err)
-	}
-	file := follow(resp.Body)
+	file := from.follow(ctx, t, web.addr("IPv6"))
 	stream := startDatagrams(t, hostA, net.JoinHostPort(web.addr("IPv4"), service.EchoPort))
 
 	file.wantProgress(t, 1e6, soon)

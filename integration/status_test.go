@@ -38,13 +38,10 @@ func (p *program) status(t *testing.T) (st peer.Status) {
 // TestStatusAndPing asks a TUN peer of root's, a rootless peer and their relay how they are doing, and has them ping each other.
 func TestStatusAndPing(t *testing.T) {
 	t.Parallel()
-	o := newOverlay(t)
-	public := o.Switch("public")
-	relayHost := o.Host("relay", lab.On(public, "203.0.113.1/24"))
-	hostA := o.Host("a", lab.On(public, "203.0.113.2/24"))
-	hostB := o.Host("b", lab.On(public, "203.0.113.3/24"))
+	o, relayHost, hosts := segment(t, "a", "b")
+	hostA, hostB := hosts[0], hosts[1]
 	laptop, server := o.member("laptop"), o.member("server")
-	via := o.via("203.0.113.1:" + relayPort)
+	via := o.viaSegment()
 	relay := o.relay(relayHost)
 	a, b := o.rootless(hostA, laptop, via), o.tun(hostB, server, via)
 	a.ready()

@@ -22,6 +22,6 @@
 //   - command_test.go: the demo, the choice of mode, and what is left of a peer that ended
 //
 // The verbs they are written in are in overlay_test.go, what makes and runs peers, and access_test.go, what uses the
-// overlay; folder internal has the services at the other end. When a test fails, the output of all its
-// processes is shown.
+// overlay; folder internal has the services at the other end, and package strain, by which times are judged where the machine could have
+// been in time. When a test fails, the output of all its processes is shown.
 package integration

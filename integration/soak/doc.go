@@ -4,6 +4,7 @@
 //	sudo go run ./integration/soak -for 30m
 //	go run ./integration/soak -for 5m            without root: everything in one process, on loopback
 //	sudo go run ./integration/soak -seed 7 -json soak.json
+//	go run ./integration/soak -for 5m -untimed   on a machine with other work
 //
 // What is dealt to whom, for how long and in what order follows from the seed, which is printed, and -seed repeats it. The instants
 // do not repeat: each blow waits until all has recovered from the one before.

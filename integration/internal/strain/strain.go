@@ -5,6 +5,10 @@ package strain
 import (
 	"context"
 	"fmt"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 )
@@ -16,22 +20,28 @@ const (
 	// Share of the time waited for a processor beyond which a machine loses datagrams by itself, since sockets' buffers are full before
 	// anybody reads them, and all that takes several steps is late.
 	Share = 0.1
+
+	// Crowd is the share of the time in which more threads wanted to run than there are processors, beyond which the same is true. Who
+	// has slept gets a processor before others, and so does the clock: what has much to do is late before it is.
+	Crowd = 0.5
 )
 
 // A Reading is how late the machine was in some time.
 type Reading struct {
 	Worst time.Duration // the longest wait for a processor
 	Share float64       // of the time, in which who was to run waited
+	Crowd float64       // of the time, in which not all who wanted to run could; 0 where the system does not say
 }
 
 // Strained reports whether the machine as a whole had more to do than it could.
-func (r Reading) Strained() bool { return r.Share > Share }
+func (r Reading) Strained() bool { return r.Share > Share || r.Crowd > Crowd }
 
 // Busy reports whether seconds do not count: the machine was strained, or late once.
 func (r Reading) Busy() bool { return r.Strained() || r.Worst > Lag }
 
 func (r Reading) String() string {
-	return fmt.Sprintf("waiting for a processor %.0f %% of the time, %d ms at most", 100*r.Share, r.Worst.Milliseconds())
+	return fmt.Sprintf("waiting for a processor %.0f %% of the time, %d ms at most, with too few of them %.0f %% of the time",
+		100*r.Share, r.Worst.Milliseconds(), 100*r.Crowd)
 }
 
 const (
@@ -47,15 +57,34 @@ type Clock struct {
 	since time.Time  // of the tick under way; zero: there is none
 	ticks []waited   // the last of them, a ring
 	next  int        // where in the ring the next one goes, once it is full
-	late  time.Duration
-	all   time.Duration
-	worst time.Duration
+	whole sum
+}
+
+// sum adds up ticks.
+type sum struct{ worst, late, crowd, all time.Duration }
+
+func (s *sum) add(w waited) {
+	took := w.end.Sub(w.begin)
+	s.worst = max(s.worst, w.late)
+	s.late += w.late
+	s.all += took
+	if w.crowded {
+		s.crowd += took
+	}
+}
+
+func (s *sum) reading() Reading {
+	if s.all == 0 {
+		return Reading{}
+	}
+	return Reading{Worst: s.worst, Share: float64(s.late) / float64(s.all), Crowd: float64(s.crowd) / float64(s.all)}
 }
 
 // waited is one tick.
 type waited struct {
 	begin, end time.Time
 	late       time.Duration
+	crowded    bool // more wanted to run than could, at its end
 }
 
 // Run measures until ctx ends.
@@ -67,7 +96,7 @@ func (c *Clock) Run(ctx context.Context) {
 		c.begin(time.Now())
 		select {
 		case <-t.C:
-			c.end(time.Now())
+			c.end(time.Now(), crowded())
 		case <-ctx.Done():
 			c.begin(time.Time{})
 			return
@@ -81,13 +110,12 @@ func (c *Clock) begin(now time.Time) {
 	c.since = now
 }
 
-func (c *Clock) end(now time.Time) {
+func (c *Clock) end(now time.Time, crowded bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	w := c.underWay(now)
-	c.late += w.late
-	c.all += w.end.Sub(w.begin)
-	c.worst = max(c.worst, w.late)
+	w.crowded = crowded
+	c.whole.add(w)
 	if c.ticks == nil {
 		c.ticks = make([]waited, 0, remembered) // at once, lest it look like a leak
 	}
@@ -101,29 +129,24 @@ func (c *Clock) end(now time.Time) {
 
 // underWay is the tick that has not ended, as if it did now.
 func (c *Clock) underWay(now time.Time) waited {
-	return waited{c.since, now, max(0, now.Sub(c.since)-tick)}
+	return waited{begin: c.since, end: now, late: max(0, now.Sub(c.since)-tick)}
 }
 
 // Whole is the reading of all the time the clock has run.
 func (c *Clock) Whole() Reading {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.all == 0 {
-		return Reading{}
-	}
-	return Reading{Worst: c.worst, Share: float64(c.late) / float64(c.all)}
+	return c.whole.reading()
 }
 
 // Over is the reading of a time. Ticks that only touch it count in full. Of what was more than some minutes ago a clock knows nothing.
-func (c *Clock) Over(from, to time.Time) (r Reading) {
+func (c *Clock) Over(from, to time.Time) Reading {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	var late, all time.Duration
+	var s sum
 	note := func(w waited) {
 		if w.begin.Before(to) && w.end.After(from) {
-			late += w.late
-			all += w.end.Sub(w.begin)
-			r.Worst = max(r.Worst, w.late)
+			s.add(w)
 		}
 	}
 	for _, w := range c.ticks {
@@ -132,8 +155,20 @@ func (c *Clock) Over(from, to time.Time) (r Reading) {
 	if !c.since.IsZero() {
 		note(c.underWay(time.Now()))
 	}
-	if all > 0 {
-		r.Share = float64(late) / float64(all)
+	return s.reading()
+}
+
+// crowded reports whether more threads want to run than there are processors, the caller aside, if this system says that.
+func crowded() bool {
+	text, err := os.ReadFile("/proc/loadavg") // 0.20 0.18 0.12 RUNNABLE/ALL LAST
+	if err != nil {
+		return false
 	}
-	return r
+	fields := strings.Fields(string(text))
+	if len(fields) < 4 {
+		return false
+	}
+	runnable, _, _ := strings.Cut(fields[3], "/")
+	n, err := strconv.Atoi(runnable)
+	return err == nil && n-1 > runtime.NumCPU()
 }

@@ -11,7 +11,7 @@ func (c *Clock) ran(start time.Time, n int, late time.Duration) (end time.Time) 
 	for range n {
 		c.begin(start)
 		start = start.Add(tick + late)
-		c.end(start)
+		c.end(start, false)
 	}
 	c.begin(time.Time{})
 	return start
@@ -44,6 +44,27 @@ func TestReadingIsOfTheTimeAskedFor(t *testing.T) {
 	}
 	if r := c.Whole(); r.Worst != 300*time.Millisecond || math.Abs(r.Share-0.8/3.31) > 0.001 {
 		t.Errorf("the whole: %v", r)
+	}
+}
+
+// A crowd is strain, though the clock itself gets its processor.
+func TestCrowdIsStrain(t *testing.T) {
+	start := time.Unix(1000, 0)
+	for _, c := range []struct {
+		crowded  int // ticks of ten
+		strained bool
+	}{{0, false}, {4, false}, {6, true}, {10, true}} {
+		var clock Clock
+		now := start
+		for i := range 10 {
+			clock.begin(now)
+			now = now.Add(tick)
+			clock.end(now, i < c.crowded)
+		}
+		clock.begin(time.Time{})
+		if r := clock.Over(start, now); r.Strained() != c.strained {
+			t.Errorf("%d of 10: %v, strained %t, want %t", c.crowded, r, r.Strained(), c.strained)
+		}
 	}
 }
 

@@ -24,7 +24,7 @@
 //
 // What was late is wrong only on a machine that could have been in time: how long processes wait for a processor is measured throughout
 // (package strain), and what came late while they did so is counted and not judged. On a machine with other work, -untimed judges no
-// time at all: neither recoveries, nor what fails for want of an answer, nor losses. What never comes, within a minute, is wrong in any case.
+// time at all: neither recoveries, nor what fails for want of an answer, nor losses. What never comes, within two minutes, is wrong in any case.
 //
 //   - soak.go: the order of it all; schedule.go: what is dealt when
 //   - ground_lab.go: namespaces with NATs, a line that can be bad, real processes; ground_loopback.go: one process, any system

@@ -73,7 +73,7 @@ type outcome struct {
 }
 
 // patience is how long what misses its bound is waited for. What is not back then is not late: it is gone.
-const patience = time.Minute
+const patience = 2 * time.Minute
 
 func (s *soak) run(ctx context.Context) (*report, error) {
 	begin := time.Now()

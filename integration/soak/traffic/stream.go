@@ -31,7 +31,7 @@ const (
 
 	// DeadAfter is how long a connection may be silent. The longest of blows is far shorter, even when TCP
 	// doubles it by waiting twice as long before each attempt.
-	DeadAfter = 60 * time.Second
+	DeadAfter = 3 * time.Minute
 
 	dialTimeout = 10 * time.Second
 	again       = 200 * time.Millisecond // after a connection was lost

@@ -16,6 +16,17 @@ import (
 // comes late is not the machine's fault.
 var pace = traffic.Pace{Stream: 40_000, Request: 500 * time.Millisecond, Datagram: 60 * time.Millisecond, Ping: 200 * time.Millisecond}
 
+// gently is for a machine with other work.
+var gently = traffic.Pace{Stream: 10_000, Request: 2 * time.Second, Datagram: 240 * time.Millisecond, Ping: 800 * time.Millisecond}
+
+// pace is that of the traffic.
+func (o *options) pace() traffic.Pace {
+	if o.untimed {
+		return gently
+	}
+	return pace
+}
+
 // rekeyAfter is the shortest that configuration allows.
 const rekeyAfter = 10 * time.Second
 
@@ -88,6 +99,7 @@ func (m *member) restored() {
 
 // A company is all members. Its methods but tell are for one goroutine.
 type company struct {
+	pace    traffic.Pace
 	members []*member
 
 	// busy reports whether the machine was, so that nothing that was late then is judged; nil: it never is.
@@ -109,7 +121,7 @@ func (c *company) arrive(m *member, control *traffic.Controller) error {
 		}
 		for _, pair := range [][2]*member{{m, o}, {o, m}} {
 			from, to := pair[0], pair[1]
-			t := traffic.Target{Name: to.name, Addrs: to.addrs, Serves: to.serves, Pace: pace}
+			t := traffic.Target{Name: to.name, Addrs: to.addrs, Serves: to.serves, Pace: c.pace}
 			if err := from.agent().Meet(t); err != nil {
 				return fmt.Errorf("%s is to meet %s: %w", from.name, to.name, err)
 			}

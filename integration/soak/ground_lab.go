@@ -42,7 +42,7 @@ func onLab(o *options, play func(*ground) error) error {
 	}
 	var failed error
 	err = stage.Play(context.Background(), func(s *stage.Stage) {
-		l := &labGround{Network: lab.New(s), stage: s, programs: programs}
+		l := &labGround{Network: lab.New(s), stage: s, programs: programs, company: company{pace: o.pace()}}
 		l.open()
 		failed = play(&ground{
 			name:     "namespaces: 3 peers with TUN devices, 3 with stacks, one behind SOCKS5; 2 NATs, a relay, direct paths by IPv4 and IPv6",

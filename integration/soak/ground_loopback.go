@@ -20,7 +20,7 @@ import (
 // onLoopback runs a relay and its members in this process, without privileges, on any system. They reach the relay, and desk
 // reaches web directly, by lines that can be bad.
 func onLoopback(o *options, play func(*ground) error) error {
-	l := &loopback{}
+	l := &loopback{company: company{pace: o.pace()}}
 	defer l.close()
 	if err := l.open(); err != nil {
 		return err

@@ -54,7 +54,7 @@ func parse(args []string) (*options, error) {
 	f.DurationVar(&o.length, "for", 30*time.Minute, "end after a `DURATION`")
 	f.IntVar(&o.blows, "blows", 0, "end after `N` blows, if that is sooner")
 	f.BoolVar(&o.brisk, "brisk", false, "deal short blows in quick succession, as in runs of less than a minute")
-	f.BoolVar(&o.untimed, "untimed", false, "report how soon all recovers, and judge no time, for a machine with other work")
+	f.BoolVar(&o.untimed, "untimed", false, "report how soon all recovers and judge no time, with less traffic: for a machine with other work")
 	f.Uint64Var(&o.seed, "seed", rand.Uint64N(1e6), "deal the blows that follow from `N`")
 	f.BoolVar(&o.loopback, "loopback", os.Geteuid() != 0, "all in one process, on loopback: without root there is nothing else")
 	f.StringVar(&o.json, "json", "", "write the report to `FILE`, too")

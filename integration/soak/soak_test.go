@@ -87,12 +87,13 @@ func await(t *testing.T, what string, look func() bool) {
 // A peer is closed behind the soak's back: its connections die, and nobody knows a reason.
 func TestDeadConnectionIsNoticed(t *testing.T) {
 	t.Parallel()
-	l := &loopback{}
+	o := quietly()
+	l := &loopback{company: company{pace: o.pace()}}
 	defer l.close()
 	if err := l.open(); err != nil {
 		t.Fatal(err)
 	}
-	s := newSoak(quietly(), &ground{company: &l.company})
+	s := newSoak(o, &ground{company: &l.company})
 	if err := s.settle(t.Context(), time.Now()); err != nil {
 		t.Fatal(err)
 	}

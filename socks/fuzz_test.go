@@ -140,7 +140,7 @@ func destinationOf(b []byte, password bool) string {
 		}
 		host = string(take(n))
 		for _, c := range []byte(host) {
-			if c <= ' ' || c == 0x7f {
+			if c <= ' ' || c >= 0x7f {
 				return ""
 			}
 		}

@@ -3,6 +3,7 @@
 package lab
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net"
@@ -284,6 +285,35 @@ func TestMovingHost(t *testing.T) {
 	h.a.Attach(h.public, "203.0.113.77/24")
 	h.a.SetGateway("203.0.113.10")
 	ping("203.0.113.77:0")
+}
+
+func TestRoutes(t *testing.T) {
+	n := New(t)
+	sw := n.Switch("segment")
+	near, far := n.Host("near", On(sw, "192.0.2.1/24")), n.Host("far", On(sw, "192.0.2.2/24"))
+	far.Own("198.51.100.0/24")
+	near.AddRoute("198.51.100.0/24", "192.0.2.2")
+	at := socket{t, far.ListenPacket("udp", "198.51.100.77:7")}
+	from := socket{t, near.ListenPacket("udp", "192.0.2.1:4242")}
+	from.send("to one of all those", "198.51.100.77:7")
+	at.send("from it", at.want("to one of all those").String())
+	if got := from.want("from it"); got.String() != "198.51.100.77:7" {
+		t.Errorf("the answer is from %v", got)
+	}
+
+	near.SendNowhere("203.0.113.0/24", near.Interface(sw))
+	c := near.Capture(near.Interface(sw))
+	from.send("to nobody", "203.0.113.5:7")
+	from.send("to nobody else", "203.0.113.6:7")
+	sent := 0
+	for _, frame := range c.Stop() {
+		if bytes.Contains(frame.Data, []byte("to nobody")) {
+			sent++
+		}
+	}
+	if sent != 2 {
+		t.Errorf("%d of 2 packets to nobody have left", sent)
+	}
 }
 
 func TestMTU(t *testing.T) {

@@ -64,8 +64,7 @@ func (s *siege) newField(victim string) (f *field, v *lab.Host) {
 	f.hostFoe = f.Host("foe", lab.On(f.wild, foeIP+"/24"))
 	f.hostNew = f.Host("newcomer", lab.On(f.wild, newIP+"/24"))
 	f.Cable(lab.Plug(v), lab.Plug(f.Host("elsewhere")))
-	v.Run("ip", "link", "set", "eth1", "arp", "off") // so nobody there is meant, and by one name: a card would know its router
-	v.Run("ip", "route", "add", everywhere.String(), "via", "198.51.100.254", "dev", "eth1", "onlink")
+	v.SendNowhere(everywhere.String(), "eth1")
 	v.ListenPacket("udp4", beside.String())
 	return f, v
 }

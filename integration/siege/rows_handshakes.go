@@ -67,7 +67,7 @@ func provenHandshakes(id string, t target) row {
 	attack := fmt.Sprintf("%d handshakes a second at %s, from %d addresses that answer cookies", handshakeRate, t.name, 1<<(32-proven.Bits()))
 	return row{id, attack, func(s *siege) {
 		f := t.field(s)
-		f.hostFoe.Run("ip", "route", "add", "local", proven.String(), "dev", "lo")
+		f.hostFoe.Own(proven.String())
 		x := f.foe(f.hostFoe, "prove", "-victim", fmt.Sprint(t.number), "-from", proven.String(), "-rate", fmt.Sprint(handshakeRate))
 		r := f.besideFlood(t, x, handshakeRate)
 		s.found(r.Stamped > 0, "cookies are asked for and shown", "%d of %d addresses hold one, of %d given", r.Stamped, r.Addresses, r.Cookies)

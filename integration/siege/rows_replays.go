@@ -41,7 +41,7 @@ func (s *siege) tapped(more string, times, rate int) (*field, *foe) {
 	home := f.Switch("home")
 	eve := f.Router("eve", lab.On(home, "192.0.2.1/24"), lab.On(f.wild, eveIP+"/24"))
 	f.hostA = f.Host("a", lab.On(home, homeIP+"/24"), lab.Gateway("192.0.2.1"))
-	f.hostB.Run("ip", "route", "add", "192.0.2.0/24", "via", eveIP)
+	f.hostB.AddRoute("192.0.2.0/24", eveIP)
 	x := f.foe(eve, "replay", "-times", fmt.Sprint(times), "-other", foeIP, "-rate", fmt.Sprint(rate))
 	f.b = f.tappedB(more)
 	f.a = f.member(f.hostA, memberA, tun, more+at(victimIP))

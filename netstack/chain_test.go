@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip/faketime"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
 
 	"github.com/adit-overlay/adit/internal/heaptest"
 	"github.com/adit-overlay/adit/packet"
@@ -27,6 +28,8 @@ type chain struct {
 	*pair
 	clock  *faketime.ManualClock // of both stacks
 	broken atomic.Bool           // the line loses everything
+	lostA  atomic.Bool           // it has lost data to a
+	lostB  atomic.Bool           // and to b
 	proxy  net.Listener
 	server net.Listener
 }
@@ -36,7 +39,15 @@ func newChain(t *testing.T) *chain {
 	c := &chain{clock: faketime.NewManualClock(), server: hostListen(t), proxy: hostListen(t)}
 	c.pair = newForwardingPairWith(t, loopbackHost(t, c.server.Addr().String()), pairOption{
 		clock: c.clock,
-		alter: func(bool, []byte, *packet.Offload) bool { return !c.broken.Load() },
+		alter: func(toB bool, p []byte, _ *packet.Offload) bool {
+			if !c.broken.Load() {
+				return true
+			}
+			if tcp := header.TCP(header.IPv4(p).Payload()); len(tcp.Payload()) > 0 {
+				map[bool]*atomic.Bool{false: &c.lostA, true: &c.lostB}[toB].Store(true)
+			}
+			return false
+		},
 	})
 	s := &socks.Server{Dial: c.a.DialContext}
 	var serving sync.WaitGroup
@@ -45,7 +56,7 @@ func newChain(t *testing.T) *chain {
 	return c
 }
 
-// connect returns both ends.
+// connect returns both ends, of the chain's only connection.
 func (c *chain) connect(t *testing.T) (client, server *net.TCPConn) {
 	t.Helper()
 	conn, err := net.Dial("tcp", c.proxy.Addr().String())
@@ -63,6 +74,10 @@ func (c *chain) connect(t *testing.T) (client, server *net.TCPConn) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { far.Close() })
+	// The far host is connected first: the last packet of the near handshake may still be on the line.
+	for c.b.Stats().Established == 0 || c.b.Stats().Forwarded == 0 {
+		runtime.Gosched()
+	}
 	return conn.(*net.TCPConn), far.(*net.TCPConn)
 }
 
@@ -87,6 +102,10 @@ func TestDeadLineFreesAllBetweenProxyAndForwarder(t *testing.T) {
 			if unsent != "" {
 				client.Write([]byte(unsent))
 				server.Write([]byte(unsent))
+				// The kernel's time is not the clock's: what is to be under way must be before that goes on.
+				for !c.lostA.Load() || !c.lostB.Load() {
+					runtime.Gosched()
+				}
 			}
 			ended := make(chan error, 2)
 			for _, end := range []net.Conn{client, server} {

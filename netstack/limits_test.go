@@ -68,12 +68,11 @@ func TestOneBlackHoleLeavesOthersAtSpeed(t *testing.T) {
 func TestConnectionsIntoTheHostAreLimited(t *testing.T) {
 	l := hostListen(t)
 	syns := make(chan struct{}, 10)
-	var watch atomic.Bool
 	p := newForwardingPairWith(t, loopbackHost(t, l.Addr().String()), pairOption{
 		clock: faketime.NewManualClock(), // no SYN is sent again
 		b:     func(c *Config) { c.Limits.ConnsPerSource = 2 },
-		delivered: func(toB bool, _ []byte) {
-			if toB && watch.Load() {
+		delivered: func(toB bool, b []byte) {
+			if toB && header.TCP(header.IPv4(b).Payload()).Flags() == header.TCPFlagSyn {
 				syns <- struct{}{}
 			}
 		},
@@ -84,13 +83,13 @@ func TestConnectionsIntoTheHostAreLimited(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	failed := make(chan error)
-	watch.Store(true)
 	go func() {
 		_, err := p.a.DialContext(ctx, "tcp", hostAddr+":80")
 		failed <- err
 	}()
-	<-syns
-	watch.Store(false)
+	for range 3 {
+		<-syns
+	}
 	if got := p.b.Stats(); got.ConnsLimited != 1 || got.DialsLimited != 0 {
 		t.Errorf("counted %+v", got)
 	}

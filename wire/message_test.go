@@ -154,6 +154,9 @@ func FuzzKindOf(f *testing.F) {
 	b := append(make([]byte, CircuitOverhead), AppendNotice(nil, 7)...)
 	PutCircuit(b, 5)
 	f.Add(b)
+	whole := bytes.Clone(b)
+	SetWhole(whole)
+	f.Add(whole)
 	f.Add(zeros(4, DataOverhead))
 	f.Add(zeros(1, InitiationLen))
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -174,6 +177,9 @@ func FuzzKindOf(f *testing.F) {
 		if ok {
 			again := append(make([]byte, CircuitOverhead), inner...)
 			PutCircuit(again, id)
+			if IsWhole(b) {
+				SetWhole(again)
+			}
 			if !bytes.Equal(again, b) {
 				t.Fatalf("%x is %x", b, again)
 			}

@@ -30,7 +30,7 @@ func TestOneBlackHoleLeavesOthersAtSpeed(t *testing.T) {
 		}
 		return open(ctx, network, address)
 	}
-	asked := make(chan struct{}, hung)
+	asked := make(chan struct{})
 	var filling atomic.Bool
 	filling.Store(true)
 	p := newForwardingPairWith(t, host, pairOption{
@@ -45,9 +45,7 @@ func TestOneBlackHoleLeavesOthersAtSpeed(t *testing.T) {
 	var dials sync.WaitGroup
 	for range hung {
 		dials.Go(func() { p.a.DialContext(ctx, "tcp", "192.0.2.66:80") })
-	}
-	for range hung {
-		<-asked
+		<-asked // one after the other: what a busy machine keeps waiting in a's queue may be dropped
 	}
 	filling.Store(false)
 	if got, want := p.b.Stats().DialsLimited, uint64(hung-Limits{}.withDefaults().DialsPerTarget); got != want {

@@ -19,8 +19,7 @@ type End struct {
 func Plug(h *Host, addrs ...string) End { return End{h, addrs} }
 
 // Cable joins two hosts directly, without a switch between them: nothing costs less on the way. It is
-// an interface of each host, numbered after those it has, and stays as it is: no route by a [Gateway] leads over
-// it, and no host moves along it.
+// an interface of each host, numbered after those it has, and stays as it is: no host moves along it.
 func (n *Network) Cable(a, b End) {
 	n.t.Helper()
 	nameA, nameB := a.h.nextInterface(), b.h.nextInterface()
@@ -33,6 +32,8 @@ func (n *Network) Cable(a, b End) {
 	// Each has a carrier only since the other was started.
 	n.wrap(waitOperational(a.h.ns, nameA), "host %s", a.h.name)
 	n.wrap(waitOperational(b.h.ns, nameB), "host %s", b.h.name)
+	a.h.restoreRoutes()
+	b.h.restoreRoutes()
 }
 
 func (e End) start(name string) {
@@ -47,6 +48,7 @@ func (e End) start(name string) {
 		p, err := netip.ParsePrefix(s)
 		n.wrap(err, "host %s: %s", e.h.name, name)
 		n.wrap(e.h.ns.AddrReplace(link, netlinkAddr(p)), "host %s: adding %s to %s", e.h.name, p, name)
+		e.h.cabled = append(e.h.cabled, p)
 	}
 }
 

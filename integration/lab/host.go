@@ -20,8 +20,9 @@ type Host struct {
 	name    string
 	ns      *namespace
 	ifaces  []*iface
-	created int     // interfaces ever made, for their names
-	routes  []route // what Gateway, Route and SetGateway asked for
+	cabled  []netip.Prefix // its addresses on cables
+	created int            // interfaces ever made, for their names
+	routes  []route        // what Gateway, Route and SetGateway asked for
 	block   blocker
 }
 
@@ -326,12 +327,9 @@ func (h *Host) restoreRoutes() {
 }
 
 func (h *Host) neighbour(a netip.Addr) bool {
-	for _, i := range h.ifaces {
-		if slices.ContainsFunc(i.addrs, func(p netip.Prefix) bool { return p.Contains(a) }) {
-			return true
-		}
-	}
-	return false
+	near := func(p netip.Prefix) bool { return p.Contains(a) }
+	return slices.ContainsFunc(h.cabled, near) ||
+		slices.ContainsFunc(h.ifaces, func(i *iface) bool { return slices.ContainsFunc(i.addrs, near) })
 }
 
 // AddAddr adds an address to the interface on sw.

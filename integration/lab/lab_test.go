@@ -290,9 +290,9 @@ func TestMovingHost(t *testing.T) {
 func TestRoutes(t *testing.T) {
 	n := New(t)
 	sw := n.Switch("segment")
-	near, far := n.Host("near", On(sw, "192.0.2.1/24")), n.Host("far", On(sw, "192.0.2.2/24"))
+	near := n.Host("near", On(sw, "192.0.2.1/24"), Route("198.51.100.0/24", "192.0.2.2"))
+	far := n.Host("far", On(sw, "192.0.2.2/24"))
 	far.Own("198.51.100.0/24")
-	near.AddRoute("198.51.100.0/24", "192.0.2.2")
 	at := socket{t, far.ListenPacket("udp", "198.51.100.77:7")}
 	from := socket{t, near.ListenPacket("udp", "192.0.2.1:4242")}
 	from.send("to one of all those", "198.51.100.77:7")

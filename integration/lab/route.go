@@ -9,12 +9,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// AddRoute has packets to a network go by way of a neighbour.
-func (h *Host) AddRoute(to, via string) {
-	h.n.t.Helper()
-	h.addRoute(to, &netlink.Route{Gw: netip.MustParseAddr(via).AsSlice()})
-}
-
 // Own has the host take packets to any address of a network for its own, and lets it send from them.
 func (h *Host) Own(network string) {
 	h.n.t.Helper()

@@ -56,11 +56,11 @@ var (
 )
 
 // newField makes the hosts that all fields have, and the one that is to be the victim.
-func (s *siege) newField(victim string) (f *field, v *lab.Host) {
+func (s *siege) newField(victim string, opts ...lab.Option) (f *field, v *lab.Host) {
 	f = &field{Network: lab.New(s), s: s}
 	f.dir = f.TempDir(lab.User{})
 	f.wild = f.Switch("wild")
-	v = f.Host(victim, lab.On(f.wild, victimIP+"/24"))
+	v = f.Host(victim, append(opts, lab.On(f.wild, victimIP+"/24"))...)
 	f.hostFoe = f.Host("foe", lab.On(f.wild, foeIP+"/24"))
 	f.hostNew = f.Host("newcomer", lab.On(f.wild, newIP+"/24"))
 	f.Cable(lab.Plug(v), lab.Plug(f.Host("elsewhere")))

@@ -33,10 +33,9 @@ func (s *siege) crowdAtRelay() {
 	s.raise(size)
 	f := &field{Network: lab.New(s), s: s}
 	f.dir = f.TempDir(lab.User{})
-	f.hostRelay, f.hostFoe = f.Host("relay"), f.Host("members")
+	f.hostRelay, f.hostFoe = f.Host("relay", lab.Route(everywhere.String(), foeIP)), f.Host("members")
 	f.Cable(lab.Plug(f.hostRelay, victimIP+"/24"), lab.Plug(f.hostFoe, foeIP+"/24"))
 	f.hostFoe.Own(everywhere.String())
-	f.hostRelay.AddRoute(everywhere.String(), foeIP)
 	empty := f.start(f.hostRelay, "adit", "relay", "-c", f.relayFile(2, ""))
 	s.sleep(time.Second)
 	before := f.resident(empty)

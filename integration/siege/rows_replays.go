@@ -36,12 +36,11 @@ const oneByOne = "udp: {gso: false, gro: false}\n"
 // tapped is a field of two members, of whose files more is a part. The way between them leads through eve, a foe that when it is told
 // to sends all that has passed again, so many times, at a rate, also from another address.
 func (s *siege) tapped(more string, times, rate int) (*field, *foe) {
-	f, b := s.newField("b")
+	f, b := s.newField("b", lab.Route("192.0.2.0/24", eveIP))
 	f.hostB = b
 	home := f.Switch("home")
 	eve := f.Router("eve", lab.On(home, "192.0.2.1/24"), lab.On(f.wild, eveIP+"/24"))
 	f.hostA = f.Host("a", lab.On(home, homeIP+"/24"), lab.Gateway("192.0.2.1"))
-	f.hostB.AddRoute("192.0.2.0/24", eveIP)
 	x := f.foe(eve, "replay", "-times", fmt.Sprint(times), "-other", foeIP, "-rate", fmt.Sprint(rate))
 	f.b = f.tappedB(more)
 	f.a = f.member(f.hostA, memberA, tun, more+at(victimIP))

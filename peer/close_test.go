@@ -324,7 +324,7 @@ func TestStartFails(t *testing.T) {
 		if msg := err.Error(); !strings.HasPrefix(msg, "peer: ") || !strings.Contains(msg, test.want) || strings.Contains(msg, "\n") {
 			t.Errorf("error %q, want one with %q", msg, test.want)
 		}
-		far.SetReadDeadline(time.Now().Add(10 * time.Second))
+		far.SetReadDeadline(time.Now().Add(time.Minute))
 		if _, err := far.Read(make([]byte, 1)); err != io.EOF {
 			t.Errorf("%s: the carrier is not closed: %v", test.want, err)
 		}
@@ -381,7 +381,7 @@ func TestStartRelayFails(t *testing.T) {
 		if msg := err.Error(); !strings.HasPrefix(msg, "relay: ") || !strings.Contains(msg, test.want) {
 			t.Errorf("error %q, want one with %q", msg, test.want)
 		}
-		far.SetReadDeadline(time.Now().Add(10 * time.Second))
+		far.SetReadDeadline(time.Now().Add(time.Minute))
 		if _, err := far.Read(make([]byte, 1)); err != io.EOF {
 			t.Errorf("%s: the carrier is not closed: %v", test.want, err)
 		}

@@ -97,7 +97,7 @@ func ExampleStart() {
 	}
 	defer laptop.Close()
 
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	fmt.Println(laptop.Ready(ctx))
 	// Output: <nil>
@@ -170,7 +170,7 @@ func ExamplePeer_DialContext() {
 	defer laptop.Close()
 	defer web.Close()
 
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	_, err := laptop.DialContext(ctx, "tcp", "web.adit:81")
 	fmt.Println(err)
@@ -254,7 +254,7 @@ func ExamplePeer_Status() {
 	laptop, web := examplePeers()
 	defer laptop.Close()
 	defer web.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if err := laptop.Ready(ctx); err != nil {
 		log.Fatal(err)
@@ -315,7 +315,7 @@ func ExamplePeer_Link() {
 
 	a, b := net.Pipe()
 	fmt.Println(laptop.Link(a), web.Link(b))
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	fmt.Println(laptop.Ready(ctx), web.Ready(ctx))
 	// Output:
@@ -386,7 +386,7 @@ func ExampleStartRelay() {
 	}
 	defer relay.Close()
 
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	member := func(key wire.PrivateKey, address string) *peer.Peer {
 		p, err := peer.Start(ctx, peer.Config{Peer: config.Peer{

@@ -27,7 +27,7 @@ const (
 )
 
 // patience is for what ought to come at once.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // hostNet returns the host's network with these own addresses, and sees to it that the test leaves no goroutine.
 func hostNet(t *testing.T, own ...string) *hostNetwork {

@@ -174,7 +174,7 @@ func single(addresses []netip.Prefix) []netip.Prefix {
 // soon bounds what takes milliseconds; reaching it is a failure.
 func soon(t testing.TB) context.Context {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	t.Cleanup(cancel)
 	return ctx
 }
@@ -218,7 +218,7 @@ func exchange(t testing.TB, near, far net.Conn, line string) {
 	t.Helper()
 	for _, way := range [][2]net.Conn{{near, far}, {far, near}} {
 		for _, c := range way {
-			c.SetDeadline(time.Now().Add(20 * time.Second))
+			c.SetDeadline(time.Now().Add(time.Minute))
 			defer c.SetDeadline(time.Time{})
 		}
 		if _, err := way[0].Write([]byte(line)); err != nil {

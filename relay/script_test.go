@@ -94,7 +94,7 @@ func (s *script) next(tb testing.TB) underlay.Message {
 	select {
 	case m := <-s.out:
 		return m
-	case <-time.After(10 * time.Second): // it failed; nothing waits for this
+	case <-time.After(time.Minute): // it failed; nothing waits for this
 		tb.Fatal("nothing was sent")
 		return underlay.Message{}
 	}

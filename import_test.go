@@ -26,6 +26,7 @@ type layer struct {
 var layers = []layer{
 	{"packet", nil, "everything else handles packets"},
 	{"packet/packettest", nil, "packets nobody should send, for the tests of whatever parses packets"},
+	{"internal/doctest", nil, "that documents say what the code does, for tests"},
 	{"internal/heaptest", nil, "how much memory is in use, for tests that bound it"},
 	{"wire", nil, "the protocol is pure: bytes in, bytes and decisions out"},
 	{"underlay", []string{"packet"}, "a carrier moves sealed datagrams, whatever is in them"},

@@ -13,6 +13,8 @@ import (
 
 	"gvisor.dev/gvisor/pkg/tcpip/faketime"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
+
+	"github.com/adit-overlay/adit/internal/doctest"
 )
 
 // A machine that never answers is dialled again and again. All else the same source dials is there at once: in its time
@@ -183,4 +185,16 @@ func TestHostAddressesAreTheSystems(t *testing.T) {
 		}
 	}
 	t.Errorf("%v, want 127.0.0.1 among them", own)
+}
+
+// The defaults that people are told are those there are.
+func TestDocumentedDefaults(t *testing.T) {
+	l := Limits{}.withDefaults()
+	doctest.WantDefaults(t, "advertise_limits", map[string]any{
+		"max_connections":            l.Conns,
+		"max_connections_per_client": l.ConnsPerSource,
+		"max_flows":                  l.Flows,
+		"max_flows_per_client":       l.FlowsPerSource,
+		"flow_timeout":               l.FlowIdle,
+	})
 }

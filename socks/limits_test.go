@@ -18,6 +18,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/adit-overlay/adit/internal/doctest"
 	"github.com/adit-overlay/adit/internal/heaptest"
 )
 
@@ -565,5 +566,16 @@ func TestLogOfWrongPasswords(t *testing.T) {
 				t.Errorf("the log has %q", secret)
 			}
 		}
+	})
+}
+
+// The defaults that people are told are those there are.
+func TestDocumentedDefaults(t *testing.T) {
+	doctest.WantDefaults(t, "socks", map[string]any{
+		"max_connections":            DefaultMaxConns,
+		"max_connections_per_client": DefaultMaxConnsPerClient,
+		"max_dials_per_host":         DefaultMaxDialsPerHost,
+		"handshake_timeout":          DefaultHandshakeTimeout,
+		"idle_timeout":               DefaultIdleTimeout,
 	})
 }

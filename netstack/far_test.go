@@ -269,3 +269,31 @@ func TestManyConnectionsHaveSmallerBuffers(t *testing.T) {
 		t.Errorf("afterwards buffers have up to %d bytes, want %d", most, nearBuffer)
 	}
 }
+
+// The first packets of a connection may wait for a session. That is not how far it is to the far end.
+func TestHandshakeThatWaitedLeavesNoLongTimeout(t *testing.T) {
+	p := newFarPair(t, farLine{rtt: 8 * time.Second})
+	p.line.rtt = time.Millisecond
+	for i, lose := range []bool{false, false, true} {
+		lost := 0
+		p.line.drop = func(from *farEnd, payload int) bool {
+			if lose && lost == 0 && from == p.a && payload > 0 {
+				lost++
+				return true
+			}
+			return false
+		}
+		if _, err := p.a.ep.Write(bytes.NewReader([]byte("x")), tcpip.WriteOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		sent, took := p.elapsed(), time.Duration(0)
+		p.run(time.Minute, func() {
+			if _, err := p.b.ep.Read(&bytes.Buffer{}, tcpip.ReadOptions{}); err == nil {
+				took = p.elapsed() - sent
+			}
+		})
+		if took == 0 || took > 5*time.Second || (lost > 0) != lose {
+			t.Errorf("byte %d takes %v, and was lost %d times", i, took, lost)
+		}
+	}
+}

@@ -123,9 +123,12 @@ func tcpOptions() []tcpip.SettableTransportProtocolOption {
 	// a moment late would be sent again, and the window begin anew: an eighth of the throughput at 20 ms and 1 % loss.
 	// The usual 200 ms would cost a sixth at 1 ms, where the timeout is the way out more often.
 	minRTO := tcpip.TCPMinRTOOption(100 * time.Millisecond)
-	// With 15 retransmissions of a segment, a far end that is gone is noticed in three to five
-	// minutes; with 120 seconds, gVisor's default, it could take half an hour.
-	maxRTO := tcpip.TCPMaxRTOOption(30 * time.Second)
+	// The first round trip that is measured is the handshake's, which may have waited for a session, or for a line that was cut; and the
+	// stack does not measure while no more than one segment is under way. So a quiet connection over a line of
+	// a millisecond could wait half a minute before it repeats what was lost. This is as far as lines go that a
+	// session comes about over. With so many retransmissions a far end that is gone is noticed in four minutes.
+	maxRTO := tcpip.TCPMaxRTOOption(4 * time.Second)
+	retries := tcpip.TCPMaxRetriesOption(64)
 	// What the network of an overlay can still hold back is seconds old, not minutes. A client that
 	// makes thousands of connections a second would run out of ports with more.
 	timeWait := tcpip.TCPTimeWaitTimeoutOption(5 * time.Second)
@@ -133,7 +136,7 @@ func tcpOptions() []tcpip.SettableTransportProtocolOption {
 	// Linux's tcp_fin_timeout. It frees a closed connection whose far end never closes.
 	linger := tcpip.TCPLingerTimeoutOption(60 * time.Second)
 	return append(tcpBuffers(nearBuffer),
-		&sack, &recovery, &control, &moderate, &minRTO, &maxRTO, &timeWait, &reuse, &linger)
+		&sack, &recovery, &control, &moderate, &minRTO, &maxRTO, &retries, &timeWait, &reuse, &linger)
 }
 
 // deliver hands a received packet to the stack by the right interface.

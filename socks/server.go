@@ -69,7 +69,7 @@ const (
 	DefaultDialTimeout       = 30 * time.Second
 	DefaultMaxConns          = 16384
 	DefaultMaxConnsPerClient = 1024
-	DefaultMaxDialsPerHost   = 4096
+	DefaultMaxDialsPerHost   = 8192
 
 	// DefaultIdleTimeout is the shortest that RFC 5382 (REQ-5) allows a
 	// middlebox for an established connection.

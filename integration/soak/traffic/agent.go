@@ -139,7 +139,7 @@ func (a *Agent) Part(name string, _ *None) error {
 	var stuck []string
 	for _, f := range m.flows {
 		if !f.ended.Load() {
-			stuck = append(stuck, f.kind+" "+f.family())
+			stuck = append(stuck, f.standing())
 		}
 	}
 	return fmt.Errorf("flows from %s to %s that do not end within %v: %v", a.name, name, partLimit, stuck)

@@ -27,8 +27,9 @@ type flow struct {
 	addr  netip.Addr
 	pace  Pace
 	run   func(ctx context.Context, f *flow)
-	kick  chan struct{} // of one: the next one is due now
-	ended atomic.Bool   // run has returned
+	kick  chan struct{}        // of one: the next one is due now
+	ended atomic.Bool          // run has returned
+	talk  atomic.Pointer[talk] // the last there was, of a stream
 
 	mu   sync.Mutex // guards what follows
 	mark time.Time  // a cause was over then; zero: none was
@@ -37,6 +38,15 @@ type flow struct {
 
 // at is a port of the other member, as package net writes it.
 func (f *flow) at(port int) string { return net.JoinHostPort(f.addr.String(), strconv.Itoa(port)) }
+
+// standing says how far a flow is that does not end.
+func (f *flow) standing() string {
+	s := f.kind + " " + f.family()
+	if t := f.talk.Load(); t != nil {
+		s += " (" + t.standing() + ")"
+	}
+	return s
+}
 
 // family is "IPv4" or "IPv6".
 func (f *flow) family() string {

@@ -64,6 +64,7 @@ func (f *flow) stream(ctx context.Context) {
 		conn: c, out: p, in: ^p, rate: f.pace.Stream, stop: ctx.Done(), first: true,
 		moved: func(n int) { count.StreamBytes.Add(uint64(n)); f.succeeded(time.Now()) },
 	}
+	f.talk.Store(t)
 	switch err := t.run(); {
 	case errors.Is(err, errWrong):
 		f.find(WrongBytes, began, err)
@@ -87,9 +88,23 @@ type talk struct {
 	received int64
 	ended    chan struct{} // closed when the other's last frame has come
 
+	wrote, read, last atomic.Int64 // when, in Unix time of nanoseconds, zero for never: anything was, and our last frame
+
 	mu     sync.Mutex
 	err    error         // why it failed, the first reason
 	failed chan struct{} // closed with it
+}
+
+// standing says when anything moved last.
+func (t *talk) standing() string {
+	ago := func(at *atomic.Int64) string {
+		if ns := at.Load(); ns != 0 {
+			return time.Since(time.Unix(0, ns)).Round(time.Second/10).String() + " ago"
+		}
+		return "never"
+	}
+	return fmt.Sprintf("from %v: %d bytes sent, the last %s, the last frame %s; received the last %s",
+		t.conn.LocalAddr(), t.sent.Load(), ago(&t.wrote), ago(&t.last), ago(&t.read))
 }
 
 // run returns nil when both ends have ended in order.
@@ -165,6 +180,7 @@ func (t *talk) send() error {
 	if err := t.write(last); err != nil {
 		return err
 	}
+	t.last.Store(time.Now().UnixNano())
 	return closeWrite(t.conn)
 }
 
@@ -173,6 +189,7 @@ func (t *talk) write(b []byte) error {
 	if _, err := t.conn.Write(b); err != nil {
 		return fmt.Errorf("sending after %d bytes: %w", t.sent.Load(), err)
 	}
+	t.wrote.Store(time.Now().UnixNano())
 	return nil
 }
 
@@ -184,6 +201,7 @@ func (t *talk) receive() error {
 		if _, err := io.ReadFull(r, b[:4]); err != nil {
 			return fmt.Errorf("receiving after %d bytes: %w", t.received, err)
 		}
+		t.read.Store(time.Now().UnixNano())
 		n := binary.BigEndian.Uint32(b)
 		if n == 0 {
 			break

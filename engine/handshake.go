@@ -240,6 +240,8 @@ func (r *Remote) answeredLate(msg []byte, now time.Time) {
 		return
 	}
 	h.patience = max(h.patience, min(now.Sub(h.earlier[i].sent)+firstRetry/16, lastRetry))
+	r.engine.indexes.release(to)
+	h.earlier = slices.Delete(h.earlier, i, i+1) // the answer may come again, and says no more
 	if due := h.sent.Add(h.patience); h.due.Before(due) {
 		h.due = due
 	}
@@ -345,7 +347,8 @@ func (r *Remote) receiveInitiation(req *wire.Request, from path, now time.Time) 
 	}
 	s := newSession(r, &keys, false, now)
 	e.indexes.promote(s)
-	r.offer(s, now)
+	h.cookie.Stamp(msg, now)
+	r.offer(s, answer{msg, from, now.Add(inFlight)}, now)
 	if from.relay != nil {
 		r.adoptCircuit(from)
 	}
@@ -353,7 +356,6 @@ func (r *Remote) receiveInitiation(req *wire.Request, from path, now time.Time) 
 		r.startHandshake(now) // in a while, should this one come to nothing
 	}
 	r.schedule(now)
-	h.cookie.Stamp(msg, now)
 	e.reaching(from)
 	e.send(from, msg)
 	return true

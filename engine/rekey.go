@@ -14,8 +14,17 @@ type keyring struct {
 
 	next      *session // answered by us, not yet confirmed
 	nextUntil time.Time
+	answer    answer // by which we answered it
 
 	former []former // sessions that are over for us, oldest first
+}
+
+// An answer is a response that is sent once more if nothing has confirmed its session by then: it may have been lost, and
+// the next initiation comes later, and costs both ends a handshake.
+type answer struct {
+	msg []byte
+	to  path
+	due time.Time // zero once it was
 }
 
 // A former session is over for us, and the other end may not know it yet. Its index is kept, and nothing else, for
@@ -93,7 +102,7 @@ func (r *Remote) confirm(s *session, p path, now time.Time) {
 	if r.keys.next != s || r.closed {
 		return
 	}
-	r.keys.next = nil
+	r.keys.next, r.keys.answer = nil, answer{}
 	s.confirmed.Store(true)
 	if have := r.current.Load(); have != nil && have.established.After(s.established) {
 		// Meanwhile we made a newer one ourselves. Both ends made the two in the same order, so
@@ -106,9 +115,9 @@ func (r *Remote) confirm(s *session, p path, now time.Time) {
 }
 
 // offer keeps s, which we have just answered, until it is confirmed. It is called with mu held.
-func (r *Remote) offer(s *session, now time.Time) {
+func (r *Remote) offer(s *session, by answer, now time.Time) {
 	r.retire(r.keys.next)
-	r.keys.next, r.keys.nextUntil = s, now.Add(unconfirmedFor)
+	r.keys.next, r.keys.nextUntil, r.keys.answer = s, now.Add(unconfirmedFor), by
 }
 
 // retire ends a session; nil is fine.
@@ -154,6 +163,10 @@ func (r *Remote) advanceKeys(now time.Time) {
 		r.retire(r.keys.previous)
 		r.keys.previous = nil
 	}
+	if a := &r.keys.answer; !a.due.IsZero() && !now.Before(a.due) {
+		r.engine.send(a.to, a.msg)
+		*a = answer{}
+	}
 	if r.keys.next != nil && !now.Before(r.keys.nextUntil) {
 		r.retire(r.keys.next)
 		r.keys.next = nil
@@ -189,7 +202,7 @@ func (r *Remote) keysDeadline() time.Time {
 		due = earliest(due, r.keys.previousUntil)
 	}
 	if r.keys.next != nil {
-		due = earliest(due, r.keys.nextUntil)
+		due = earliest(due, r.keys.nextUntil, r.keys.answer.due)
 	}
 	if len(r.keys.former) > 0 {
 		due = earliest(due, r.keys.former[0].until)

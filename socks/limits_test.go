@@ -574,7 +574,7 @@ func TestDocumentedDefaults(t *testing.T) {
 	doctest.WantDefaults(t, "socks", map[string]any{
 		"max_connections":            DefaultMaxConns,
 		"max_connections_per_client": DefaultMaxConnsPerClient,
-		"max_dials_per_host":         DefaultMaxDialsPerHost,
+		"max_dials_per_host":         "half of max_connections",
 		"handshake_timeout":          DefaultHandshakeTimeout,
 		"idle_timeout":               DefaultIdleTimeout,
 	})

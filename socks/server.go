@@ -69,7 +69,6 @@ const (
 	DefaultDialTimeout       = 30 * time.Second
 	DefaultMaxConns          = 16384
 	DefaultMaxConnsPerClient = 1024
-	DefaultMaxDialsPerHost   = 8192
 
 	// DefaultIdleTimeout is the shortest that RFC 5382 (REQ-5) allows a
 	// middlebox for an established connection.
@@ -129,6 +128,7 @@ type Server struct {
 	// MaxDialsPerHost bounds the dials in progress to one host, by the name or
 	// address the client gave. A host that does not answer would otherwise
 	// hold all of MaxConns for DialTimeout; beyond it a dial fails at once.
+	// Zero: half of MaxConns.
 	MaxDialsPerHost int
 
 	// Logger gets a warning now and then about wrong passwords, and at debug
@@ -159,7 +159,7 @@ func (s *Server) prepare() {
 		}
 		s.conns.max = cmp.Or(s.MaxConns, DefaultMaxConns)
 		s.conns.maxPerClient = cmp.Or(s.MaxConnsPerClient, DefaultMaxConnsPerClient)
-		s.dials.max = cmp.Or(s.MaxDialsPerHost, DefaultMaxDialsPerHost)
+		s.dials.max = cmp.Or(s.MaxDialsPerHost, max(1, s.conns.max/2))
 		s.bursts.init()
 		s.warnPassword.Interval = 10 * time.Second
 		s.warnAccept.Interval = 10 * time.Second

@@ -26,11 +26,12 @@ type layer struct {
 var layers = []layer{
 	{"packet", nil, "everything else handles packets"},
 	{"packet/packettest", nil, "packets nobody should send, for the tests of whatever parses packets"},
+	{"internal/citest", nil, "what may be skipped, for tests"},
 	{"internal/doctest", nil, "that documents say what the code does, for tests"},
 	{"internal/heaptest", nil, "how much memory is in use, for tests that bound it"},
 	{"wire", nil, "the protocol is pure: bytes in, bytes and decisions out"},
 	{"underlay", []string{"packet"}, "a carrier moves sealed datagrams, whatever is in them"},
-	{"underlay/underlaytest", []string{"underlay"}, "one suite for all carriers"},
+	{"underlay/underlaytest", []string{"internal/citest", "underlay"}, "one suite for all carriers"},
 	{"tun", []string{"packet"}, "a device knows no overlay"},
 	{"netstack", []string{"packet"}, "a device knows no overlay; the engine uses it, it does not use the engine"},
 	{"engine", []string{"wire", "underlay", "packet"}, "it defines the device it consumes, so it needs no device's package"},

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
-	"strings"
 	"testing"
 	"time"
 
@@ -244,13 +242,4 @@ func wantClosed(t testing.TB, what string, err error) {
 	if !errors.Is(err, net.ErrClosed) {
 		t.Errorf("%s: %v, want net.ErrClosed", what, err)
 	}
-}
-
-// skip says why the test cannot run here. In CI, where it must be able to, it fails.
-func skip(t testing.TB, why string) {
-	t.Helper()
-	if os.Getenv("CI") != "" {
-		t.Fatal("must run in CI, but " + why)
-	}
-	t.Skip(strings.ToUpper(why[:1]) + why[1:] + ".")
 }

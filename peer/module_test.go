@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/adit-overlay/adit/internal/citest"
 	"github.com/adit-overlay/adit/wire"
 )
 
@@ -23,7 +24,7 @@ func TestProgramsOfAnotherModule(t *testing.T) {
 	}
 	goTool, err := exec.LookPath("go")
 	if err != nil {
-		skip(t, "there is no go tool to build programs with")
+		citest.Skipf(t, "there is no go tool to build programs with")
 	}
 	dir := t.TempDir()
 	writeModule(t, dir)

@@ -14,6 +14,8 @@ import (
 	"testing"
 
 	"golang.org/x/net/proxy"
+
+	"github.com/adit-overlay/adit/internal/citest"
 )
 
 func TestGoClient(t *testing.T) {
@@ -70,7 +72,7 @@ func TestGoClient(t *testing.T) {
 func TestCurl(t *testing.T) {
 	curl, err := exec.LookPath("curl")
 	if err != nil {
-		without(t, "curl")
+		citest.Skipf(t, "needs curl")
 	}
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		io.WriteString(w, "down the mine")

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"io"
 	"net"
-	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -182,13 +181,4 @@ func unwrite(t testing.TB, text string) []byte {
 		b = append(b, raw...)
 	}
 	return b
-}
-
-// without skips a test that lacks something, except where all must run.
-func without(t *testing.T, what string) {
-	t.Helper()
-	if os.Getenv("CI") != "" {
-		t.Fatalf("this test needs %s", what)
-	}
-	t.Skipf("this test needs %s", what)
 }

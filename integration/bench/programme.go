@@ -14,7 +14,7 @@ var programme = []struct {
 	quick, usually, extra []row
 }{
 	{contestants.TUN,
-		[]row{idleMemory(), stream(1, up, v4), pingpong(idle), datagrams(1300), closedLoop(keptAlive), peakMemory()},
+		[]row{idleMemory(), streamsMemory(), stream(1, up, v4), pingpong(idle), datagrams(1300), closedLoop(keptAlive), peakMemory()},
 		[]row{
 			stream(1, down, v4), stream(8, up, v4), stream(1, up, v6),
 			ping(idle), ping(besideStream), pingpong(besideStream),
@@ -23,7 +23,7 @@ var programme = []struct {
 		[]row{stream(8, down, v4), stream(1, down, v6), stream(8, up, v6), stream(8, down, v6), openLoop(1000), openLoop(10000)},
 	},
 	{contestants.Stack,
-		[]row{idleMemory(), stream(1, up, v4), stream(1, up, v6), pingpong(idle), datagrams(1300), cold(), closedLoop(keptAlive), peakMemory()},
+		[]row{idleMemory(), streamsMemory(), stream(1, up, v4), stream(1, up, v6), pingpong(idle), datagrams(1300), cold(), closedLoop(keptAlive), peakMemory()},
 		[]row{
 			stream(1, down, v4), stream(8, up, v4),
 			ping(idle), ping(besideStream), pingpong(besideStream),
@@ -45,7 +45,7 @@ var programme = []struct {
 		[]row{pingpong(idle), closedLoop(newConnections), stream(8, down, v4), stream(1, up, v6), stream(1, down, v6), datagrams(64), datagrams(1300)},
 	},
 	{contestants.Socks,
-		[]row{idleMemory(), stream(1, up, v4), closedLoop(newConnections), openLoop(1000), peakMemory()},
+		[]row{idleMemory(), streamsMemory(), stream(1, up, v4), closedLoop(newConnections), openLoop(1000), peakMemory()},
 		[]row{
 			stream(1, down, v4), stream(8, up, v4), pingpong(idle), pingpong(besideStream), closedLoop(keptAlive),
 			openLoop(250), openLoop(5000), openLoop(10000),
@@ -58,7 +58,7 @@ var programme = []struct {
 		nil,
 	},
 	{contestants.RelayTUN,
-		[]row{idleMemory(), stream(1, up, v4), pingpong(idle), peakMemory()},
+		[]row{idleMemory(), streamsMemory(), stream(1, up, v4), pingpong(idle), peakMemory()},
 		[]row{
 			stream(1, down, v4), stream(8, up, v4), pingpong(besideStream), datagrams(1300),
 			closedLoop(newConnections), closedLoop(keptAlive), openLoop(1000), openLoop(5000), openLoop(10000),

@@ -11,11 +11,30 @@ import (
 
 const megabyte = 1e6
 
-// idleMemory and peakMemory measure the end that has more memory resident, and the relay.
-func idleMemory() row { return memoryRow("memory-idle", "memory, idle", stage.ResidentNow, beforeLoad) }
-func peakMemory() row { return memoryRow("memory-peak", "memory, peak", stage.ResidentPeak, afterLoad) }
+// These measure the end that has more memory resident, and the relay.
+func idleMemory() row {
+	return memoryRow("memory-idle", "memory, idle", stage.ResidentNow, beforeLoad, func(c *cell) error {
+		time.Sleep(c.pace.settle)
+		return nil
+	})
+}
 
-func memoryRow(id, name, field string, once moment) row {
+func streamsMemory() row {
+	return memoryRow("memory-streams", "memory, peak of the first streams", stage.ResidentPeak, beforeLoad, func(c *cell) error {
+		for _, r := range []row{stream(1, up, v4), stream(1, down, v4), stream(8, up, v4), stream(8, down, v4)} {
+			if _, err := r.run(c); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func peakMemory() row {
+	return memoryRow("memory-peak", "memory, peak of all rows", stage.ResidentPeak, afterLoad, func(*cell) error { return nil })
+}
+
+func memoryRow(id, name, field string, once moment, after func(*cell) error) row {
 	return row{
 		id:   id,
 		once: once,
@@ -24,8 +43,8 @@ func memoryRow(id, name, field string, once moment) row {
 			{Name: name + ", the relay", Unit: "MB", Better: less},
 		},
 		run: func(c *cell) ([]float64, error) {
-			if once == beforeLoad {
-				time.Sleep(c.pace.settle)
+			if err := after(c); err != nil {
+				return nil, err
 			}
 			figures := []float64{none(), none()}
 			for i, ps := range [][]*lab.Process{c.pair.Ends, only(c.pair.Relay)} {

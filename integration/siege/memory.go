@@ -52,10 +52,15 @@ func (f *field) resident(p *lab.Process) float64 {
 	return n
 }
 
-// warm waits until a process under attack has all the memory it takes for its work: it grows until garbage is collected for the
-// first time, whatever the work.
+// warm waits until a process under attack has all the memory it takes for its work: a heap grows over the first
+// collections of garbage, whatever the work. One that grows for ever is not waited for.
 func (f *field) warm(p *lab.Process) {
-	for end := time.Now().Add(pick(f.s, 20*time.Second, 0)); time.Now().Before(end) && collections(p) < 3; {
+	const still = 4 // collections over which nothing was added
+	highest, since := f.resident(p), collections(p)
+	for end := time.Now().Add(pick(f.s, 30*time.Second, 0)); time.Now().Before(end) && collections(p) < since+still; {
 		f.s.sleep(50 * time.Millisecond)
+		if r := f.resident(p); r > highest*1.01 {
+			highest, since = r, collections(p)
+		}
 	}
 }

@@ -95,6 +95,7 @@ func (p *pathPair) tuns(t *testing.T) {
 	one := p.tun(p.one, p.a, `listen: ":5040"`, oneByOne, wordy, knows(entry(p.b, at(p.addr2, 5040))))
 	two := p.tun(p.two, p.b, `listen: ":5040"`, oneByOne, wordy, knows(entry(p.a, at(p.addr1, 5040))))
 	for host, program := range map[*lab.Host]*program{p.one: one, p.two: two} {
+		program.ready()
 		program.says(measured)
 		if err := service.Serve(hostNetwork{host}); err != nil {
 			t.Fatal(err)
@@ -111,6 +112,7 @@ func (p *pathPair) rootlessPeers(t *testing.T) {
 		p.box(p.one, p.boxA, nil, `listen: ":5041"`, oneByOne, wordy, knows(entry(p.b, at(p.addr2, 5040)))),
 		p.box(p.two, p.boxB, nil, `listen: ":5041"`, oneByOne, wordy, knows(entry(p.a, at(p.addr1, 5040)))),
 	} {
+		program.ready() // a path may be measured before its proxy listens
 		program.says(measured)
 	}
 }

@@ -109,8 +109,11 @@ func (o *outbound) route(p *packet.Packet, now time.Time) {
 	if h.Dst != o.dst || r == nil || o.packets == 0 {
 		r = o.e.routes.lookup(h.Dst)
 		if r == nil {
-			o.e.lookups.hold(h.Dst, p, now)
-			return
+			o.wait()
+			if r = o.e.routes.lookup(h.Dst); r == nil { // nobody told us while we waited
+				o.e.lookups.hold(h.Dst, p, now)
+				return
+			}
 		}
 		if r != o.remote {
 			o.settle(now)
@@ -120,6 +123,7 @@ func (o *outbound) route(p *packet.Packet, now time.Time) {
 	s := r.current.Load()
 	way := r.path.Load()
 	if s == nil || way == nil {
+		o.wait()
 		r.hold(p, nil, now)
 		return
 	}
@@ -127,6 +131,8 @@ func (o *outbound) route(p *packet.Packet, now time.Time) {
 	case err == nil:
 		r.remember(p, now)
 	case errors.Is(err, wire.ErrExhausted):
+		o.flush() // there may be a new session already
+		o.wait()
 		r.hold(p, s, now)
 	case errors.Is(err, packet.ErrOffload):
 		o.e.drop(DropOutgoing)
@@ -215,13 +221,18 @@ func (o *outbound) flush() {
 	if len(o.messages) == 0 {
 		return
 	}
-	if o.turn != nil {
-		o.turn.wait()
-	}
+	o.wait()
 	if err := o.carrier.Send(o.messages); err != nil {
 		o.e.drop(DropSend)
 	}
 	o.messages = o.messages[:0]
+}
+
+// wait returns when all batches read before are sent or held: what is sent or held next overtakes nothing of them.
+func (o *outbound) wait() {
+	if o.turn != nil {
+		o.turn.wait()
+	}
 }
 
 // settle books what was sealed for the last remote: once a batch, not once a packet.

@@ -8,6 +8,8 @@ import (
 	"net/netip"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/adit-overlay/adit/packet"
 	"github.com/adit-overlay/adit/underlay"
@@ -63,6 +65,45 @@ func TestTurnstileKeepsOrder(t *testing.T) {
 	}
 	if together < 2 {
 		t.Error("no two goroutines worked at the same time")
+	}
+}
+
+// What has to wait for a session does so in the order in which it was read, whichever worker comes to it first.
+func TestWorkersHoldInTheOrderOfReading(t *testing.T) {
+	for name, meanwhile := range map[string]func(a, b *node){
+		"no session yet":     func(a, b *node) {},
+		"a session comes up": func(a, b *node) { b.send(a, "hello"); a.wants("hello") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			inFakeTime(t, func(t *testing.T, l *lab) {
+				a, b := l.node("a"), l.node("b")
+				a.knows(b, at(b))
+				b.knows(a, at(a))
+				gate := newTurnstile()
+				var workers [2]*outbound
+				for i := range workers {
+					workers[i] = newOutbound(a.engine, messagesPerSend)
+					workers[i].turn = gate.newTurn()
+					workers[i].turn.begin()
+					workers[i].turn.share()
+				}
+				work := func(i int, texts ...string) {
+					now := time.Now()
+					for _, text := range texts {
+						workers[i].route(udpPacket(a.ip, b.ip, text), now)
+					}
+					workers[i].flush()
+					workers[i].settle(now)
+					workers[i].turn.end()
+				}
+				go work(1, "three", "four")
+				synctest.Wait()
+				meanwhile(a, b)
+				work(0, "one", "two")
+				advance(time.Second)
+				b.wants("one", "two", "three", "four")
+			})
+		})
 	}
 }
 

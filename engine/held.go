@@ -30,12 +30,14 @@ const (
 func (h *held) waiting() bool { return len(h.packets) > 0 }
 
 // add copies p. It returns how many older ones had to go for it.
-func (h *held) add(p *packet.Packet, now time.Time) (dropped int) {
+func (h *held) add(p *packet.Packet, now time.Time) (dropped int) { return h.put(copyOf(p, now)) }
+
+func copyOf(p *packet.Packet, now time.Time) heldPacket {
 	b := make([]byte, 0, p.Len())
 	for _, piece := range p.Pieces {
 		b = append(b, piece...)
 	}
-	return h.put(heldPacket{bytes: b, Offload: p.Offload, since: now})
+	return heldPacket{bytes: b, Offload: p.Offload, since: now}
 }
 
 func (h *held) put(p heldPacket) (dropped int) {
@@ -71,33 +73,43 @@ func (h *held) deadline() time.Time {
 func (r *Remote) hold(p *packet.Packet, spent *session, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.closed {
-		r.engine.drop(DropHeld)
-		return
-	}
-	s := r.current.Load()
-	if s != nil && s == spent {
+	if s := r.current.Load(); s != nil && s == spent {
 		r.retire(s)
 		r.current.Store(nil)
-		s = nil
 	}
-	if s != nil && r.path.Load() != nil {
-		// One came up meanwhile, and what was held before has gone out.
-		r.sealAndSend(s, []heldPacket{copyOf(p, now)}, now)
+	r.await([]heldPacket{copyOf(p, now)}, now)
+}
+
+// holdBefore is hold for packets that waited until it was known whose they are. They were read before all that was
+// given to hold since.
+func (r *Remote) holdBefore(packets []heldPacket, now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i := range packets {
+		packets[i].since = now // another wait begins
+	}
+	r.await(append(packets, r.held.take()...), now)
+}
+
+// await sends packets, or has them wait behind those that do. It is called with mu held.
+func (r *Remote) await(packets []heldPacket, now time.Time) {
+	if r.closed {
+		r.engine.dropN(DropHeld, len(packets))
 		return
 	}
-	r.engine.dropN(DropHeld, r.held.add(p, now))
+	if s := r.current.Load(); s != nil && r.path.Load() != nil {
+		// One came up meanwhile, and what was held before has gone out.
+		r.sealAndSend(s, packets, now)
+		return
+	}
+	for _, p := range packets {
+		r.engine.dropN(DropHeld, r.held.put(p))
+	}
 	if !r.hs.active {
 		r.startHandshake(now)
 		r.wake()
 	}
 	r.hurry(now)
-}
-
-func copyOf(p *packet.Packet, now time.Time) heldPacket {
-	var h held
-	h.add(p, now)
-	return h.packets[0]
 }
 
 // flushHeld sends what waited, and reports whether anything did. It is called with mu held.

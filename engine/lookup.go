@@ -122,13 +122,13 @@ func (l *lookups) answered(dst netip.Addr, m *wire.Member, err error) {
 	}
 	why := q.why
 	l.mu.Unlock()
+	if r != nil {
+		r.holdBefore(packets, now)
+		return
+	}
 	for _, p := range packets {
-		if r == nil {
-			e.drop(DropNoRoute)
-			e.refuse(p.bytes, why)
-			continue
-		}
-		r.hold(&packet.Packet{Pieces: [][]byte{p.bytes}, Offload: p.Offload}, nil, now)
+		e.drop(DropNoRoute)
+		e.refuse(p.bytes, why)
 	}
 }
 

@@ -107,6 +107,28 @@ func TestWorkersHoldInTheOrderOfReading(t *testing.T) {
 	}
 }
 
+// Nor does anything overtake what waited until it was known whose it is.
+func TestPacketsOfUnknownOwnersGoFirst(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, l *lab) {
+		a, b, relay := l.node("a"), l.node("b"), l.plan("relay") // which is not there
+		if _, err := a.engine.AddRemote(RemoteConfig{Name: "relay", PublicKey: relay.key.Public(), Endpoint: at(relay), Relay: true}); err != nil {
+			t.Fatal(err)
+		}
+		a.send(b, "one")
+		a.send(b, "two")
+		synctest.Wait()
+		m := wire.Member{Key: b.key.Public(), Name: "b", Prefixes: []netip.Prefix{netip.PrefixFrom(b.ip, 32)}}
+		a.engine.learn(m)
+		a.send(b, "three")
+		synctest.Wait()
+		a.engine.lookups.answered(b.ip, &m, nil)
+		b.knows(a, at(a))
+		b.send(a, "hello")
+		a.wants("hello")
+		b.wants("one", "two", "three")
+	})
+}
+
 // With several workers in each direction the packets of a remote arrive in the order they were given, whole and once.
 func TestWorkersKeepTheOrderOfPackets(t *testing.T) {
 	const packets = 30_000

@@ -3,6 +3,7 @@ package engine
 import (
 	"bytes"
 	"context"
+	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"sync"
@@ -80,16 +81,18 @@ func TestSessionIsUpWithinTenSecondsOnABadLine(t *testing.T) {
 	for _, test := range []struct {
 		name string
 		link underlay.Link
+		down float64 // share of the time in which all is lost, for a second on average each time
 
 		// Chance may always be against us. At 30 % loss each try succeeds with 0.64, and ten go out. In rows of four,
 		// which are rows of datagrams and not of time, the ten are one row two times in a hundred.
 		late int // runs of a hundred, at most
 	}{
-		{"30 % loss", underlay.Link{Loss: 0.3}, 0},
-		{"30 % loss in rows of four", underlay.Link{Burst: underlay.Burst{Begin: 0.107, End: 0.25}}, 2},
-		{"10 % loss, and half doubled and half out of order", underlay.Link{Loss: 0.1, Duplicate: 0.5, Reorder: 0.5, ReorderDelay: 200 * time.Millisecond}, 0},
-		{"half doubled, all out of order", underlay.Link{Duplicate: 0.5, Jitter: 300 * time.Millisecond}, 0},
-		{"a tenth of all changed", underlay.Link{Corrupt: 0.1}, 0},
+		{"30 % loss", underlay.Link{Loss: 0.3}, 0, 0},
+		{"30 % loss in rows of four", underlay.Link{Burst: underlay.Burst{Begin: 0.107, End: 0.25}}, 0, 2},
+		{"down for a second at a time, 30 % of all", underlay.Link{}, 0.3, 0},
+		{"10 % loss, and half doubled and half out of order", underlay.Link{Loss: 0.1, Duplicate: 0.5, Reorder: 0.5, ReorderDelay: 200 * time.Millisecond}, 0, 0},
+		{"half doubled, all out of order", underlay.Link{Duplicate: 0.5, Jitter: 300 * time.Millisecond}, 0, 0},
+		{"a tenth of all changed", underlay.Link{Corrupt: 0.1}, 0, 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var took []time.Duration
@@ -103,6 +106,10 @@ func TestSessionIsUpWithinTenSecondsOnABadLine(t *testing.T) {
 					a.knows(b, at(b))
 					b.knows(a, "")
 					began := time.Now()
+					if test.down > 0 {
+						go l.outages(t.Context(), test.down, link)
+						synctest.Wait()
+					}
 					for i := 0; a.sessionWith(b) == nil && time.Since(began) < 10*limit; i++ {
 						if i%25 == 0 {
 							a.send(b, "are you there?")
@@ -118,6 +125,23 @@ func TestSessionIsUpWithinTenSecondsOnABadLine(t *testing.T) {
 				t.Errorf("%d of 100 sessions are not up after %v", test.late+1, limit)
 			}
 		})
+	}
+}
+
+// outages has the line lose all, for a second on average each time and that share of all time.
+func (l *lab) outages(ctx context.Context, share float64, link underlay.Link) {
+	chance := rand.New(rand.NewPCG(uint64(l.seed), 1))
+	for down := chance.Float64() < share; ; down = !down {
+		state, seconds := link, (1-share)/share
+		if down {
+			state, seconds = underlay.Link{Loss: 1}, 1
+		}
+		l.net.SetDefault(state)
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(time.Duration(chance.ExpFloat64() * seconds * float64(time.Second))):
+		}
 	}
 }
 

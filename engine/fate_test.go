@@ -125,10 +125,7 @@ func TestAnyFateOfTheFirstMessagesEndsInOneSession(t *testing.T) {
 func TestTheSmallersInitiationIsAnsweredWhenTheGreatersAreLost(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, l *lab) {
 		a, b := l.plan("a"), l.plan("b")
-		greater := a
-		if b.key.Public().Compare(a.key.Public()) > 0 {
-			greater = b
-		}
+		greater, _ := greaterOf(a, b)
 		l.net.SetTap(func(from, _ netip.AddrPort, d []byte) []byte {
 			if from == greater.addr && wire.KindOf(d) == wire.KindInitiation {
 				return nil

@@ -22,6 +22,7 @@ type initiating struct {
 	pending *wire.Initiation // the last one sent; nil when none awaits a response
 	index   wire.Index
 	sent    time.Time
+	copies  *copies // of it, to send; nil when there are no more
 
 	earlier  []superseded  // those before it in this attempt, oldest first
 	patience time.Duration // how long the last is waited for at least: an earlier one was answered after so long
@@ -67,6 +68,9 @@ func (h *initiating) deadline() time.Time {
 	if !h.active {
 		return time.Time{}
 	}
+	if h.copies != nil {
+		return earliest(h.due, h.copies.due)
+	}
 	return h.due
 }
 
@@ -82,7 +86,7 @@ func (r *Remote) startHandshake(now time.Time) {
 func (r *Remote) cancelInitiation() {
 	if r.hs.pending != nil {
 		r.hs.pending.Wipe()
-		r.hs.pending = nil
+		r.hs.pending, r.hs.copies = nil, nil
 		r.engine.indexes.release(r.hs.index)
 	}
 	for _, i := range r.hs.earlier {
@@ -95,7 +99,11 @@ func (r *Remote) cancelInitiation() {
 // advanceHandshake sends the next initiation when it is due.
 func (r *Remote) advanceHandshake(now time.Time) {
 	h := &r.hs
-	if !h.active || now.Before(h.due) {
+	if !h.active {
+		return
+	}
+	if now.Before(h.due) {
+		r.sendCopy(now)
 		return
 	}
 	if t := r.yieldsUntil(); t.After(now) {
@@ -114,10 +122,13 @@ func (r *Remote) advanceHandshake(now time.Time) {
 	if len(targets) == 0 {
 		return
 	}
-	msg, err := r.initiate(now)
+	msg, shows, err := r.initiate(now)
 	if err != nil {
 		r.engine.log.Error("initiation", "remote", r.label(), "error", err)
 		return
+	}
+	if !shows && now.Sub(h.since) < copyFor {
+		h.copies = &copies{msg, targets, maxCopies, now.Add(copyAfter)}
 	}
 	for _, p := range targets {
 		r.engine.send(p, msg)
@@ -179,12 +190,12 @@ func (j *jitter) upTo(d time.Duration) time.Duration {
 	return time.Duration(j.r.Int64N(int64(d)))
 }
 
-// initiate makes an initiation that replaces the one pending.
-func (r *Remote) initiate(now time.Time) ([]byte, error) {
+// initiate makes an initiation that replaces the one pending, and reports whether it shows a cookie.
+func (r *Remote) initiate(now time.Time) (msg []byte, shows bool, err error) {
 	h, e := &r.hs, r.engine
 	if h.pending != nil {
 		h.pending.Wipe()
-		h.pending = nil
+		h.pending, h.copies = nil, nil
 		h.earlier = append(h.earlier, superseded{h.index, h.sent})
 		if len(h.earlier) > maxEarlier {
 			e.indexes.release(h.earlier[0].index)
@@ -199,11 +210,10 @@ func (r *Remote) initiate(now time.Time) ([]byte, error) {
 	i, msg, err := e.local.Initiate(e.cfg.Random, r.key, r.psk, index, ts, nil)
 	if err != nil {
 		e.indexes.release(index)
-		return nil, err
+		return nil, false, err
 	}
 	h.pending, h.index, h.sent, h.timestamp = i, index, now, wire.TimestampAt(ts)
-	h.cookie.Stamp(msg, now)
-	return msg, nil
+	return msg, h.cookie.Stamp(msg, now), nil
 }
 
 // receiveResponse takes the answer to our initiation.
@@ -222,7 +232,7 @@ func (r *Remote) receiveResponse(msg []byte, from path, now time.Time) {
 		r.engine.dropHandshake(err)
 		return
 	}
-	r.hs.pending = nil
+	r.hs.pending, r.hs.copies = nil, nil
 	s := newSession(r, &keys, true, now)
 	r.engine.indexes.promote(s)
 	r.activate(s, from, now)
@@ -258,6 +268,7 @@ func (r *Remote) receiveCookie(msg []byte, now time.Time) {
 		r.engine.drop(DropUnexpected)
 		return
 	}
+	r.hs.copies = nil // they would not show it
 	// At once, but once: a remote that asks again and again is asked less often by the timer.
 	if r.hs.active && r.hs.tries <= 2 {
 		r.hs.due = now
@@ -318,6 +329,8 @@ func (r *Remote) receiveInitiation(req *wire.Request, from path, now time.Time) 
 	case r.closed:
 		e.drop(DropUnknownKey)
 		return false
+	case req.Timestamp == h.accepted && r.answerCopy(from):
+		return true
 	case !req.Timestamp.After(h.accepted):
 		e.drop(DropReplayedHandshake)
 		return false
@@ -326,6 +339,7 @@ func (r *Remote) receiveInitiation(req *wire.Request, from path, now time.Time) 
 		return false
 	}
 	h.accepted = req.Timestamp
+	r.keys.answer.copies = 0 // it is not to this one
 	if h.pending != nil {
 		// Both began at once. The greater key's initiation goes first (§18): the smaller key's owner forgets
 		// its own. The greater's lets the other in when its own has found no answer for a while,
@@ -348,7 +362,7 @@ func (r *Remote) receiveInitiation(req *wire.Request, from path, now time.Time) 
 	s := newSession(r, &keys, false, now)
 	e.indexes.promote(s)
 	h.cookie.Stamp(msg, now)
-	r.offer(s, answer{msg, from, now.Add(inFlight)}, now)
+	r.offer(s, answer{msg, from, now.Add(inFlight), maxCopies}, now)
 	if from.relay != nil {
 		r.adoptCircuit(from)
 	}

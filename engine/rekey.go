@@ -19,12 +19,14 @@ type keyring struct {
 	former []former // sessions that are over for us, oldest first
 }
 
-// An answer is a response that is sent once more if nothing has confirmed its session by then: it may have been lost, and
-// the next initiation comes later, and costs both ends a handshake.
+// An answer is a response that is sent once more if nothing has confirmed its session by then, and for each copy of the
+// initiation that comes until then: it may have been lost, and the next initiation comes later, and costs both ends a
+// handshake.
 type answer struct {
-	msg []byte
-	to  path
-	due time.Time // zero once it was
+	msg    []byte
+	to     path
+	due    time.Time // zero once it was
+	copies int       // how many copies of the initiation are answered yet
 }
 
 // A former session is over for us, and the other end may not know it yet. Its index is kept, and nothing else, for
@@ -165,11 +167,11 @@ func (r *Remote) advanceKeys(now time.Time) {
 	}
 	if a := &r.keys.answer; !a.due.IsZero() && !now.Before(a.due) {
 		r.engine.send(a.to, a.msg)
-		*a = answer{}
+		a.due = time.Time{}
 	}
 	if r.keys.next != nil && !now.Before(r.keys.nextUntil) {
 		r.retire(r.keys.next)
-		r.keys.next = nil
+		r.keys.next, r.keys.answer = nil, answer{}
 		if r.path.Load() == nil && r.wanted(now) {
 			r.startHandshake(now)
 		}

@@ -498,11 +498,12 @@ func TestNestedDo(t *testing.T) {
 // outside holds one end of a link into it, which disappears only with the namespace.
 func TestCleanup(t *testing.T) {
 	watcher := New(t).Host("watcher")
-	fdsBefore := descriptors(t)
 	events, done := make(chan netlink.LinkUpdate, 100), make(chan struct{})
 	if err := netlink.LinkSubscribeAt(watcher.ns.handle, events, done); err != nil {
 		t.Fatal(err)
 	}
+	// With the subscription's own, here and in the end: when that is closed nobody says.
+	before := descriptors(t)
 	var pids []int
 	var dir, label string
 	ended := t.Run("lab", func(t *testing.T) {
@@ -551,6 +552,7 @@ func TestCleanup(t *testing.T) {
 			t.Fatalf("namespaces remain: only %v are gone", gone)
 		}
 	}
+	after := descriptors(t)
 	close(done)
 	for range events { // until the subscription has ended
 	}
@@ -562,18 +564,24 @@ func TestCleanup(t *testing.T) {
 	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the directory of lab %s remains: %v", label, err)
 	}
-	if after := descriptors(t); after > fdsBefore {
-		t.Errorf("%d descriptors after, %d before", after, fdsBefore)
+	if len(after) > len(before) {
+		t.Errorf("%d descriptors after, %d before: %q, %q", len(after), len(before), after, before)
 	}
 }
 
-func descriptors(t *testing.T) int {
+// descriptors returns what the process has open.
+func descriptors(t *testing.T) (open []string) {
 	t.Helper()
 	entries, err := os.ReadDir("/proc/self/fd")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return len(entries)
+	for _, e := range entries {
+		if to, err := os.Readlink("/proc/self/fd/" + e.Name()); err == nil { // but for that of the directory, which is closed
+			open = append(open, to)
+		}
+	}
+	return open
 }
 
 // TestKilledRun kills a process that runs a lab, which is this test again, and looks at what it

@@ -5,7 +5,6 @@ import (
 	"math"
 	"net/netip"
 	"slices"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,41 +13,18 @@ import (
 	"github.com/adit-overlay/adit/wire"
 )
 
-// sentOften counts how often each message of a kind was sent, in the order in which they came up first.
-type sentOften struct {
-	mu    sync.Mutex
-	msgs  [][]byte
-	times []int
-}
-
-// count has the network lose the first messages of a kind, and count all of them.
-func (l *lab) count(kind wire.Kind, lost int) *sentOften {
-	s := new(sentOften)
-	l.net.SetTap(func(_, _ netip.AddrPort, d []byte) []byte {
-		if wire.KindOf(d) != kind {
-			return d
-		}
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if n := len(s.msgs); n == 0 || !bytes.Equal(s.msgs[n-1], d) {
-			s.msgs, s.times = append(s.msgs, bytes.Clone(d)), append(s.times, 0)
-		}
-		s.times[len(s.times)-1]++
-		if lost--; lost >= 0 {
-			return nil
-		}
-		return d
-	})
-	return s
-}
-
-func (s *sentOften) take() []int {
+// takeRows returns how often in a row each message was recorded since the last call.
+func (r *recording) takeRows() (rows []int) {
 	synctest.Wait()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	times := s.times
-	s.msgs, s.times = nil, nil
-	return times
+	var last []byte
+	for _, d := range r.take() {
+		if !bytes.Equal(d, last) {
+			rows = append(rows, 0)
+		}
+		rows[len(rows)-1]++
+		last = d
+	}
+	return rows
 }
 
 // TestALostInitiationIsSentAgainBeforeTheNextIsMade: as it was, a quarter of a second later each time, and no more once it is answered.
@@ -57,7 +33,8 @@ func TestALostInitiationIsSentAgainBeforeTheNextIsMade(t *testing.T) {
 	for lost := range 2 * (1 + maxCopies) {
 		inFakeTime(t, func(t *testing.T, l *lab) {
 			l.net.SetDefault(underlay.Link{Delay: away})
-			sent := l.count(wire.KindInitiation, lost)
+			sent := l.record(wire.KindInitiation)
+			sent.lose = lost
 			a, b := l.node("a"), l.node("b")
 			a.knows(b, at(b))
 			b.knows(a, "")
@@ -67,7 +44,7 @@ func TestALostInitiationIsSentAgainBeforeTheNextIsMade(t *testing.T) {
 				t.Errorf("%d initiations lost: no session", lost)
 			}
 			advance(time.Minute)
-			times := sent.take()
+			times := sent.takeRows()
 			if len(times) != made || times[made-1] != lost%(1+maxCopies)+1 {
 				t.Errorf("%d initiations lost: sent %v times", lost, times)
 			}
@@ -133,16 +110,16 @@ func TestACopyIsAnsweredAsTheInitiationWas(t *testing.T) {
 func TestNoCopiesForWhoIsAwayOrUnderLoad(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, l *lab) {
 		a, b := l.node("a"), l.plan("b")
-		sent := l.count(wire.KindInitiation, 0)
+		sent := l.record(wire.KindInitiation)
 		a.knows(b, at(b))
 		advance(copyFor - time.Millisecond)
-		if times := sent.take(); len(times) < 3 || times[0] != 1+maxCopies || times[1] != 1+maxCopies {
+		if times := sent.takeRows(); len(times) < 3 || times[0] != 1+maxCopies || times[1] != 1+maxCopies {
 			t.Errorf("in %v the initiations were sent %v times", copyFor, times)
 		}
 		advance(lastRetry) // the last with copies
-		sent.take()
+		sent.takeRows()
 		advance(time.Minute)
-		for _, n := range sent.take() {
+		for _, n := range sent.takeRows() {
 			if n != 1 {
 				t.Errorf("an initiation was sent %d times after %v", n, copyFor)
 			}
@@ -152,11 +129,11 @@ func TestNoCopiesForWhoIsAwayOrUnderLoad(t *testing.T) {
 		l.net.SetDefault(underlay.Link{Delay: copyAfter - time.Millisecond}) // there and back takes longer than a copy waits
 		a, b := l.node("a"), l.node("b")
 		b.underLoad()
-		sent := l.count(wire.KindInitiation, 0)
+		sent := l.record(wire.KindInitiation)
 		b.knows(a, "")
 		a.knows(b, at(b))
 		advance(5 * copyAfter)
-		times := sent.take()
+		times := sent.takeRows()
 		if b.drops(DropCookie) == 0 || len(times) != 2 || times[1] != 1 {
 			t.Errorf("%d were asked for a cookie; initiations were sent %v times, want the one that shows it once", b.drops(DropCookie), times)
 		}
@@ -167,11 +144,12 @@ func TestNoCopiesForWhoIsAwayOrUnderLoad(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, l *lab) {
 		a, b := l.node("a"), l.node("b")
 		b.underLoad()
-		sent := l.count(wire.KindInitiation, 2*(1+maxCopies)) // a cookie that comes later than these waits for the timer
+		sent := l.record(wire.KindInitiation)
+		sent.lose = 2 * (1 + maxCopies) // a cookie that comes later than these waits for the timer
 		b.knows(a, "")
 		a.knows(b, at(b))
 		advance(2 * lastRetry)
-		if times := sent.take(); !slices.Equal(times, []int{1 + maxCopies, 1 + maxCopies, 1, 1}) {
+		if times := sent.takeRows(); !slices.Equal(times, []int{1 + maxCopies, 1 + maxCopies, 1, 1}) {
 			t.Errorf("two initiations lost, then asked for a cookie: sent %v times", times)
 		}
 		wantsOneSession(a, b)
@@ -192,15 +170,15 @@ func TestNoCopyCrossesAHandshakeJustAnswered(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, l *lab) {
 		greater, smaller := greaterOf(l.plan("a"), l.plan("b"))
 		greater.start()
-		sent := l.count(wire.KindInitiation, 0)
+		sent := l.record(wire.KindInitiation)
 		greater.knows(smaller, at(smaller))
 		advance(2*(firstRetry+firstRetry/8) + time.Millisecond) // the third went out, late enough to let another in
-		if times := sent.take(); len(times) != 3 || times[2] > maxCopies {
+		if times := sent.takeRows(); len(times) != 3 || times[2] > maxCopies {
 			t.Fatalf("initiations were sent %v times", times)
 		}
 		l.net.Inject(smaller.addr, greater.addr, smaller.initiations(greater, 1, 0, time.Now())[0])
 		advance(wire.Precedence - 20*time.Millisecond)
-		if times := sent.take(); len(times) != 0 {
+		if times := sent.takeRows(); len(times) != 0 {
 			t.Errorf("after an answer initiations went out: %v", times)
 		}
 	})

@@ -97,7 +97,7 @@ func (m *member) restored() {
 	end(m.gaps)
 }
 
-// A company is all members. Its methods but tell are for one goroutine.
+// A company is all members. Its methods but tell and size are for one goroutine.
 type company struct {
 	pace    traffic.Pace
 	members []*member
@@ -107,7 +107,9 @@ type company struct {
 
 	mu       sync.Mutex // guards what follows
 	findings []traffic.Finding
-	problems []string // of what was to end in order
+	problems []string  // of what was to end in order
+	joined   []*member // and have not left, though their agents may be gone for a while
+	changed  time.Time // when the last one joined or left
 }
 
 // arrive gives m the agent behind c, and has it and all who are present meet.
@@ -127,7 +129,30 @@ func (c *company) arrive(m *member, control *traffic.Controller) error {
 			}
 		}
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !slices.Contains(c.joined, m) {
+		c.joined, c.changed = append(c.joined, m), time.Now()
+	}
 	return nil
+}
+
+// left notes that all of them leave.
+func (c *company) left(leaving ...*member) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.joined = slices.DeleteFunc(c.joined, func(m *member) bool { return slices.Contains(leaving, m) })
+	c.changed = time.Now()
+}
+
+// size is how many members have joined and not left, 0 if that has changed too lately for traffic to be as much as it will be.
+func (c *company) size() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if time.Since(c.changed) < warmUp {
+		return 0
+	}
+	return len(c.joined)
 }
 
 // depart is called before the agent of m ends, however that happens; its caller says when m is dead.
@@ -144,6 +169,7 @@ func (c *company) depart(m *member) {
 
 // takeLeave ends all traffic to and from m in order. What does not is a finding.
 func (c *company) takeLeave(m *member) {
+	c.left(m)
 	errs := make([]error, len(c.members))
 	var wg sync.WaitGroup
 	for i, o := range c.members {
@@ -164,7 +190,10 @@ func (c *company) takeLeave(m *member) {
 }
 
 // end ends all traffic in order, likewise.
-func (c *company) end() { c.unended(c.each((*traffic.Controller).PartAll)) }
+func (c *company) end() {
+	c.left(c.members...)
+	c.unended(c.each((*traffic.Controller).PartAll))
+}
 
 func (c *company) unended(err error) {
 	if err == nil {

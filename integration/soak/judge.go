@@ -33,7 +33,8 @@ var resources = []struct {
 }
 
 const (
-	// warmUp of a process is left out: caches fill, the heap finds its size, all members are met.
+	// warmUp of a process is left out: caches fill, the heap finds its size, all members are met. So is that of a company of
+	// which one has come or gone.
 	warmUp = 30 * time.Second
 
 	// judgedFrom is the length of life after that from which a third of it says something: it is then far longer than any
@@ -53,39 +54,68 @@ type life struct {
 
 // A sample is what a process held at a time since its start was first seen.
 type sample struct {
-	At   time.Duration
-	Held map[string]float64
+	At      time.Duration
+	Company int // how many members there were; 0: that had just changed, and the sample is not compared with others
+	Held    map[string]float64
 }
 
 // A trend is one resource over a life.
 type trend struct {
-	First, Last float64 // minima of the first and the last third after the warm-up
+	First, Last float64 // minima of the first and the last third after the warm-up, in the same company
 	Leak        bool
 }
 
-// trends judges a life; ok is false if it was too short for that.
+// trends judges a life; ok is false if it was too short for that, or began and ended in different company: traffic with one
+// member more takes more of everything.
 func (l *life) trends() (trends map[string]trend, ok bool) {
 	warm := l.Samples[min(len(l.Samples), l.firstAfter(warmUp)):]
 	if len(warm) < 3 || warm[len(warm)-1].At-warm[0].At < judgedFrom {
 		return nil, false
 	}
+	third := len(warm) / 3
+	first, last := byCompany(warm[:third]), byCompany(warm[len(warm)-third:])
+	company, both := 0, 0 // the company most often met in both, and how often
+	for size := range first {
+		if n := min(len(first[size]), len(last[size])); n > both || n == both && size > company {
+			company, both = size, n
+		}
+	}
+	if both < third/4 || both == 0 {
+		return nil, false // minima of so few are of a moment, and not of a third
+	}
 	trends = make(map[string]trend)
 	for _, r := range resources {
-		var values []float64
-		for _, s := range warm {
-			if v, ok := s.Held[r.name]; ok {
-				values = append(values, v)
-			}
-		}
-		if len(values) < 3 {
+		early, late := held(first[company], r.name), held(last[company], r.name)
+		if len(early) == 0 || len(late) == 0 {
 			continue
 		}
-		third := len(values) / 3
-		t := trend{First: slices.Min(values[:third]), Last: slices.Min(values[len(values)-third:])}
+		t := trend{First: slices.Min(early), Last: slices.Min(late)}
 		t.Leak = t.Last > t.First*r.factor+r.more
 		trends[r.name] = t
 	}
 	return trends, true
+}
+
+// byCompany are the samples that can be compared with others.
+func byCompany(samples []sample) map[int][]sample {
+	all := make(map[int][]sample)
+	for _, s := range samples {
+		if s.Company > 0 {
+			all[s.Company] = append(all[s.Company], s)
+		}
+	}
+	return all
+}
+
+// held is how much there was of a resource, where that is known.
+func held(samples []sample, resource string) []float64 {
+	var all []float64
+	for _, s := range samples {
+		if v, ok := s.Held[resource]; ok {
+			all = append(all, v)
+		}
+	}
+	return all
 }
 
 func (l *life) firstAfter(d time.Duration) int {

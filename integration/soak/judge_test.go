@@ -2,8 +2,10 @@ package main
 
 import (
 	"math/rand/v2"
+	"net"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/adit-overlay/adit/integration/internal/strain"
@@ -14,7 +16,7 @@ import (
 func lived(seconds int, resource string, held func(second int) float64) *life {
 	l := &life{Name: "web"}
 	for s := range seconds {
-		l.Samples = append(l.Samples, sample{At: time.Duration(s) * time.Second, Held: map[string]float64{resource: held(s)}})
+		l.Samples = append(l.Samples, sample{At: time.Duration(s) * time.Second, Company: 7, Held: map[string]float64{resource: held(s)}})
 	}
 	return l
 }
@@ -47,6 +49,78 @@ func TestLeakIsNoticed(t *testing.T) {
 			t.Errorf("%s: %s does not name the %s", c.name, leaks[0], c.resource)
 		}
 	}
+}
+
+// A member more is no leak, and hides none.
+func TestOnlyWhatIsHeldInTheSameCompanyIsCompared(t *testing.T) {
+	for _, c := range []struct {
+		name         string
+		company      func(s int) int
+		held         func(s int) float64
+		judged, leak bool
+	}{
+		{"another joins and stays", func(s int) int { return 7 + s/200 }, func(s int) float64 { return 90 + 24*float64(s/200) }, false, false},
+		{"another joins, and leaves before the end", func(s int) int { return 7 + s/100%2 }, func(s int) float64 { return 90 + 24*float64(s/100%2) }, true, false},
+		{"another comes and goes, and leaves something each time", func(s int) int { return 7 + s/25%2 }, func(s int) float64 { return 90 + 24*float64(s/25%2) + float64(s/4) }, true, true},
+		{"who is left holds what others had", func(s int) int { return 8 - s/150 }, func(s int) float64 { return 90 }, false, false},
+		{"what is held while one joins or leaves", func(s int) int { return 7 * (s / 20 % 2) }, func(s int) float64 { return 90 + 200*float64(1-s/20%2) }, true, false},
+		{"all have left for the end, and something stays", func(s int) int { return 7 * min(1, (290-min(290, s))/5) }, func(s int) float64 { return 90 + float64(s/5) - 80*float64(s/290) }, true, true},
+		{"in the same company for a moment of the last third", func(s int) int { return 7 + min(1, s/216) }, func(s int) float64 { return 90 + 100*float64(s/200) }, false, false},
+	} {
+		l := lived(300, goroutines, c.held)
+		for s := range l.Samples {
+			l.Samples[s].Company = c.company(s)
+		}
+		_, judged := l.trends()
+		if leak := len(l.leaks()) > 0; judged != c.judged || leak != c.leak {
+			t.Errorf("%s: judged %t, leaks %v; want %t, and leaks: %t", c.name, judged, l.leaks(), c.judged, c.leak)
+		}
+	}
+}
+
+func TestCompanyIsAsLargeAsThoseWhoHaveJoinedForSomeTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		web, guest := newMember("web", 0), newMember("guest", 1)
+		c := &company{members: []*member{web, guest}}
+		wants := func(when string, now, later int) {
+			t.Helper()
+			if n := c.size(); n != now {
+				t.Errorf("%s: %d, want %d", when, n, now)
+			}
+			time.Sleep(warmUp)
+			if n := c.size(); n != later {
+				t.Errorf("%v after that, %s: %d, want %d", warmUp, when, n, later)
+			}
+		}
+		arrive := func(m *member) {
+			agent, err := traffic.NewAgent(traffic.Config{Name: m.name})
+			if err != nil {
+				t.Fatal(err)
+			}
+			ours, theirs := net.Pipe()
+			go agent.ServeConn(theirs)
+			if err := c.arrive(m, traffic.NewController(ours)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		arrive(web)
+		wants("the first has joined", 0, 1)
+		arrive(guest)
+		wants("another has joined", 0, 2)
+		c.depart(guest)
+		wants("it was killed", 2, 2)
+		arrive(guest)
+		wants("it was started again", 2, 2)
+		c.takeLeave(guest)
+		c.depart(guest)
+		wants("it has left", 0, 1)
+		c.end()
+		wants("all has ended", 0, 0)
+		c.depart(web)
+		if len(c.problems) > 0 {
+			t.Error(c.problems)
+		}
+	})
 }
 
 func TestConnectionMayDieOnlyWithItsEnd(t *testing.T) {

@@ -161,7 +161,7 @@ func (r *report) writeOutcomes(w io.Writer) {
 
 // writeLives shows the longest life of each process.
 func (r *report) writeLives(w io.Writer) {
-	fmt.Fprint(w, "\n## Processes: the longest life of each, the least of its first third → of its last\n\n")
+	fmt.Fprint(w, "\n## Processes: the longest life of each, the least of its first third → of its last, in the same company\n\n")
 	var lines [][]string
 	shown := make(map[string]bool)
 	for _, l := range r.Lives {
@@ -183,7 +183,7 @@ func (r *report) writeLives(w io.Writer) {
 			case x.name == goroutines && !has && r.Idle[l.Name] > 0:
 				line = append(line, fmt.Sprintf("%d at its end", r.Idle[l.Name]))
 			case !ok:
-				line = append(line, "too short")
+				line = append(line, "not judged")
 			case !has:
 				line = append(line, "–")
 			default:

@@ -33,14 +33,18 @@ func newSampler() *sampler {
 // run samples until ctx ends.
 func (s *sampler) run(ctx context.Context, every time.Duration, c *company, subjects func() []subject) {
 	for sleep(ctx, every) {
+		company := c.size()
 		c.tell()
+		if c.size() != company {
+			company = 0
+		}
 		for _, x := range subjects() {
-			s.take(x, time.Now())
+			s.take(x, company, time.Now())
 		}
 	}
 }
 
-func (s *sampler) take(x subject, now time.Time) {
+func (s *sampler) take(x subject, company int, now time.Time) {
 	held := readProcess(x.pid)
 	if held == nil {
 		return // it has just ended, or this system does not say
@@ -61,7 +65,7 @@ func (s *sampler) take(x subject, now time.Time) {
 		l = &life{Name: x.name, PID: x.pid}
 		s.lives[key], s.since[key] = l, now
 	}
-	l.Samples = append(l.Samples, sample{At: now.Sub(s.since[key]), Held: held})
+	l.Samples = append(l.Samples, sample{At: now.Sub(s.since[key]), Company: company, Held: held})
 }
 
 // all returns the lives by name and length, the longest first.

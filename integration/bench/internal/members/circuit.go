@@ -1,15 +1,18 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"time"
+
+	"golang.org/x/time/rate"
 
 	"github.com/adit-overlay/adit/integration/internal/roster"
 	"github.com/adit-overlay/adit/underlay"
 	"github.com/adit-overlay/adit/wire"
 )
 
-// source opens a circuit and sends circuit data in messages as full as they can be, without a pause.
+// source opens a circuit and sends circuit data in messages as full as they can be, without a pause or at the rate asked for.
 func source(o options) (any, error) {
 	s, err := connect(o.member, o.relay)
 	if err != nil {
@@ -21,8 +24,16 @@ func source(o options) (any, error) {
 		return nil, err
 	}
 	messages := blast(s, id, o.size)
+	batch := len(messages) * len(messages[0].Buf)
+	pace := rate.NewLimiter(rate.Inf, 0)
+	if o.rate > 0 {
+		pace = rate.NewLimiter(rate.Limit(o.rate), max(batch, o.rate/100)) // sleeps are of milliseconds
+	}
 	sent := 0
 	for end := time.Now().Add(o.duration); time.Now().Before(end); {
+		if err := pace.WaitN(context.Background(), batch); err != nil {
+			return nil, err
+		}
 		if err := s.udp.Send(messages); err != nil {
 			return nil, err
 		}

@@ -22,6 +22,7 @@ type options struct {
 	member, from, to int
 	count            int
 	size             int
+	rate             int
 	duration         time.Duration
 }
 
@@ -45,6 +46,7 @@ func run(args []string) error {
 	f.IntVar(&o.to, "to", 0, "to whom to open a circuit")
 	f.IntVar(&o.count, "count", 0, "how many members to be")
 	f.IntVar(&o.size, "size", 0, "bytes of overlay packet")
+	f.IntVar(&o.rate, "rate", 0, "bytes to send a second; 0: as many as there can be")
 	f.DurationVar(&o.duration, "for", time.Second, "how long to send")
 	if err := f.Parse(args[1:]); err != nil {
 		return err

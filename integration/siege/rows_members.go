@@ -23,8 +23,8 @@ const (
 	memberCost  = 20000 // bytes
 	memberLimit = 100_000_000
 
-	// A pair within its limit keeps most of what it has alone, beside what the relay's host can receive. Beside more, nobody
-	// can promise anything: the system drops what anybody sends.
+	// A pair within its limit keeps most of what it has alone; what it may have is no more than that. Beside a flood that the
+	// relay's host cannot receive this may fail: the system drops what anybody sends.
 	leastBeside = 0.7
 )
 
@@ -77,7 +77,7 @@ func (s *siege) memberFlood(limit, rate int) {
 	after := b.rate(d)
 	ratio := with / without
 	seen := []any{ratio * 100, gbit(with), gbit(without)}
-	if rate == 0 {
+	if limit == 0 {
 		s.found(true, "how much a stream between others keeps: no promise", "%.0f %%: %s, without %s", seen...)
 	} else {
 		s.measured(ratio >= leastBeside, fmt.Sprintf("a stream between others keeps %.0f %%", leastBeside*100), "%.0f %%: %s, without %s", seen...)

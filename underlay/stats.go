@@ -35,8 +35,8 @@ type Drops struct {
 	QueueFull uint64 `json:"queue_full"` // Stream: not sent, the far end reads too slowly; memory: not read in time
 	Ended     uint64 `json:"ended"`      // Stream: queued when the connection ended
 
-	// ReceiveBuffer counts what the system dropped since the socket's buffer was full, which is not read fast enough, or
-	// since a checksum was wrong. Only Linux tells.
+	// ReceiveBuffer counts what the system dropped since the socket's buffer was full, which is not read fast enough, since
+	// Shed said so, or since a checksum was wrong. Only Linux tells.
 	ReceiveBuffer uint64 `json:"receive_buffer"`
 }
 

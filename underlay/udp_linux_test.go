@@ -712,3 +712,24 @@ func BenchmarkUDP(b *testing.B) {
 		})
 	}
 }
+
+// TestShedThatTheSystemRefuses tells so, and the socket works on.
+func TestShedThatTheSystemRefuses(t *testing.T) {
+	from, to := listen(t, "127.0.0.1:0", Config{}), listen(t, "127.0.0.1:0", Config{})
+	raw, err := to.conn.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_LOCK_FILTER, 1) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := to.Shed([]Shed{{From: from.LocalAddr(), Kind: 1}}); !errors.Is(err, unix.EPERM) {
+		t.Errorf("%v, want %v", err, unix.EPERM)
+	}
+	m := numbered(1, 3, 100, to.LocalAddr())
+	if err := from.Send([]Message{m}); err != nil {
+		t.Fatal(err)
+	}
+	wantNumbered(t, datagrams(t, to, 3), m)
+}

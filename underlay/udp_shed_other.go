@@ -1,0 +1,10 @@
+//go:build !linux
+
+package underlay
+
+import (
+	"errors"
+	"net"
+)
+
+func shed(*net.UDPConn, []Shed) error { return errors.ErrUnsupported }

@@ -46,6 +46,7 @@ var counts = []Counter{
 	{"relay.circuits", false, "a circuit between two members, now"},
 	{"relay.datagrams", false, "a sealed datagram forwarded"},
 	{"relay.bytes", false, "a byte of these"},
+	{"relay.shed", false, "a member so far beyond its limit that the kernel drops most of what it sends, now"},
 
 	{"underlay.messages_sent", false, "a message, of one or more datagrams, given to the carrier"},
 	{"underlay.datagrams_sent", false, "a datagram the system took"},
@@ -59,7 +60,7 @@ var counts = []Counter{
 	{"underlay.drops.oversize", true, "a datagram longer than any of the protocol"},
 	{"underlay.drops.queue_full", true, "a datagram for a stream whose far end reads too slowly"},
 	{"underlay.drops.ended", true, "a datagram queued for a stream that ended"},
-	{"underlay.drops.receive_buffer", true, "a datagram the kernel had no room for in the socket's buffer, or with a wrong checksum"},
+	{"underlay.drops.receive_buffer", true, "a datagram the kernel had no room for in the socket's buffer, of a member that is shed, or with a wrong checksum"},
 
 	{"tun.malformed", true, "a packet whose description by the kernel did not fit it"},
 

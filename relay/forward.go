@@ -25,6 +25,8 @@ type forwarder struct {
 	out       []underlay.Message // to send, all by the carrier to
 	to        underlay.Carrier
 	strangers strangers
+
+	shedder shedder
 }
 
 const messagesPerReceive = 8
@@ -32,6 +34,7 @@ const messagesPerReceive = 8
 func newForwarder(r *Relay, c underlay.Carrier) *forwarder {
 	f := &forwarder{Carrier: c, relay: r}
 	f.strangers.init()
+	f.shedder.init(r, c)
 	return f
 }
 
@@ -119,6 +122,7 @@ func (f *forwarder) forward(id wire.CircuitID, m underlay.Message, now time.Time
 	if n := e.member.within(len(m.Buf), m.Seg, now); n < len(m.Buf) {
 		rest := underlay.Message{Buf: m.Buf[n:], Seg: m.Seg}
 		c.drops[dropLimit].Add(segments(rest))
+		f.shedder.exceeded(e.member, m.Addr, len(rest.Buf), now)
 		if m.Buf = m.Buf[:n:n]; n == 0 {
 			return
 		}

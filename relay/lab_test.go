@@ -39,7 +39,8 @@ type lab struct {
 	key   wire.PrivateKey
 	addr  netip.AddrPort // of the relay
 	relay *Relay
-	wire  *underlay.Node // the relay's
+	wire  *underlay.Node                          // the relay's
+	dress func(underlay.Carrier) underlay.Carrier // what the relay has of wire; nil: wire itself
 
 	ids   uint16 // keys and addresses given out
 	nodes []*node
@@ -141,7 +142,11 @@ func (l *lab) startRelay() {
 	if l.wire, err = l.net.Attach(l.addr); err != nil {
 		l.t.Fatal(err)
 	}
-	if err := r.AddCarrier(l.wire); err != nil {
+	var c underlay.Carrier = l.wire
+	if l.dress != nil {
+		c = l.dress(c)
+	}
+	if err := r.AddCarrier(c); err != nil {
 		l.t.Fatal(err)
 	}
 	r.Start()

@@ -3,8 +3,8 @@
 // neither read nor forge.
 //
 // A relay is an engine whose sessions are with its members (who is there, where, authenticated), a
-// forwarder that sits before that engine in each carrier (forward.go), the circuits it forwards by
-// (circuit.go) and a directory (directory.go). The forwarder asks the engine's snapshots where a
+// forwarder that sits before that engine in each carrier (forward.go) and has the system drop what a member sends far beyond its limit
+// (shed.go), the circuits it forwards by (circuit.go) and a directory (directory.go). The forwarder asks the engine's snapshots where a
 // member is; nothing tells it, so there is nothing to get out of step.
 //
 // Section marks (§) refer to docs/protocol.md.

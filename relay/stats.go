@@ -56,6 +56,10 @@ type Stats struct {
 	Datagrams uint64 `json:"datagrams"` // forwarded
 	Bytes     uint64 `json:"bytes"`
 
+	// Shed is how many members send so far beyond their limit that the system drops most of it unread. The carrier counts
+	// that, in Drops.ReceiveBuffer.
+	Shed int `json:"shed"`
+
 	// Drops counts by the names of Drops. Reasons that have not occurred are left out.
 	Drops map[string]uint64 `json:"drops"`
 }
@@ -77,6 +81,9 @@ func (r *Relay) Stats() Stats {
 		if m.online() {
 			s.Online++
 		}
+	}
+	for _, c := range r.engine.Carriers() {
+		s.Shed += c.(*forwarder).shedder.sources()
 	}
 	r.circuits.mu.RLock()
 	s.Circuits = len(r.circuits.byID) / 2

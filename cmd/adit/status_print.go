@@ -53,6 +53,9 @@ func (st *status) printSelf(w io.Writer, now time.Time) error {
 		s.row("members", fmt.Sprintf("%d of %d online", r.Online, r.Members))
 		s.row("circuits", fmt.Sprint(r.Circuits))
 		s.row("forwarded", fmt.Sprintf("%s in %d datagrams", size(r.Bytes), r.Datagrams))
+		if r.Shed > 0 {
+			s.row("shed", fmt.Sprintf("%d far beyond their limit", r.Shed))
+		}
 	}
 	if t := st.Engine.Traffic; st.Mode != "" {
 		s.row("sent", fmt.Sprintf("%s in %d packets", size(t.SentBytes), t.SentPackets))

@@ -145,7 +145,7 @@ web                10.9.0.3/32  relay 203.0.113.1:5040  1h5m     2s ago  -      
 and 1 without a session
 
 DROPPED OR REFUSED             COUNT                EACH IS
-underlay.drops.receive_buffer  3                    a datagram the kernel had no room for in the socket's buffer, or with a wrong checksum
+underlay.drops.receive_buffer  3                    a datagram the kernel had no room for in the socket's buffer, of a member that is shed, or with a wrong checksum
 engine.drops.replay            7                    data received before, or too old to tell
 links.drops.queue_full         1152921504606846976  a datagram for a stream whose far end reads too slowly
 socks.auth_failed              1                    a client without the right password
@@ -157,7 +157,7 @@ func TestStatusOfARelay(t *testing.T) {
 	st := status{Kind: relayKind, Status: peer.Status{
 		PublicKey: key(1), Started: statusTime.Add(-time.Minute), UDPAddress: netip.MustParseAddrPort("192.0.2.1:5040"),
 		Remotes: []engine.RemoteStatus{{Name: "web"}, {Name: "laptop"}},
-		Relay:   &relay.Stats{Members: 2, Circuits: 1, Datagrams: 5, Bytes: 999_950, Drops: map[string]uint64{"moved": 1}},
+		Relay:   &relay.Stats{Members: 2, Circuits: 1, Datagrams: 5, Bytes: 999_950, Shed: 1, Drops: map[string]uint64{"moved": 1}},
 	}}
 	wantPrint(t, &st, `relay, up 1m
   public key  AQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=
@@ -165,6 +165,7 @@ func TestStatusOfARelay(t *testing.T) {
   members     0 of 2 online
   circuits    1
   forwarded   1.0 MB in 5 datagrams
+  shed        1 far beyond their limit
 
 no session with any of 2 remotes
 

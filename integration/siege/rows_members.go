@@ -23,8 +23,7 @@ const (
 	memberCost  = 20000 // bytes
 	memberLimit = 100_000_000
 
-	// A pair within its limit keeps most of what it has alone; what it may have is no more than that. Beside a flood that the
-	// relay's host cannot receive this may fail: the system drops what anybody sends.
+	// A pair within its limit keeps most of what it has alone; what it may have is no more than that.
 	leastBeside = 0.7
 )
 

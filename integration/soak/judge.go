@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -41,6 +42,10 @@ const (
 	// outage, and what is kept for one has gone again at some time in it.
 	judgedFrom = 3 * time.Minute
 
+	// leastSpan is how far apart the first and the last of what is compared must be, in either third. A peer with a stack that had
+	// much to send at once keeps the memory for half a minute, so that a minimum of less than this is of a moment.
+	leastSpan = 45 * time.Second
+
 	// mostIdle is how many goroutines a peer's or relay's process may have when its traffic has ended.
 	mostIdle = 60
 )
@@ -76,12 +81,13 @@ func (l *life) trends() (trends map[string]trend, ok bool) {
 	first, last := byCompany(warm[:third]), byCompany(warm[len(warm)-third:])
 	company, both := 0, 0 // the company most often met in both, and how often
 	for size := range first {
-		if n := min(len(first[size]), len(last[size])); n > both || n == both && size > company {
+		n := min(len(first[size]), len(last[size]))
+		if min(spread(first[size]), spread(last[size])) >= leastSpan && (n > both || n == both && size > company) {
 			company, both = size, n
 		}
 	}
 	if both < third/4 || both == 0 {
-		return nil, false // minima of so few are of a moment, and not of a third
+		return nil, false // of so few, minima say nothing
 	}
 	trends = make(map[string]trend)
 	for _, r := range resources {
@@ -107,6 +113,14 @@ func byCompany(samples []sample) map[int][]sample {
 	return all
 }
 
+// spread is the time from the first to the last.
+func spread(samples []sample) time.Duration {
+	if len(samples) == 0 {
+		return 0
+	}
+	return samples[len(samples)-1].At - samples[0].At
+}
+
 // held is how much there was of a resource, where that is known.
 func held(samples []sample, resource string) []float64 {
 	var all []float64
@@ -129,10 +143,29 @@ func (l *life) leaks() []string {
 	trends, _ := l.trends()
 	for _, r := range resources {
 		if t := trends[r.name]; t.Leak {
-			all = append(all, fmt.Sprintf("%s (process %d): %s grew from %.1f to %.1f in %v", l.Name, l.PID, r.name, t.First, t.Last, l.lasted()))
+			all = append(all, fmt.Sprintf("%s (process %d): %s grew from %.1f to %.1f in %v; the least of each %v: %s",
+				l.Name, l.PID, r.name, t.First, t.Last, l.lasted(), courseStep, l.course(r.name)))
 		}
 	}
 	return all
+}
+
+const courseStep = 20 * time.Second
+
+// course is how much there was of a resource at least in each step of a life, whatever the company: whether it grew all the time, or once.
+func (l *life) course(resource string) string {
+	var all []string
+	for rest := l.Samples; len(rest) > 0; {
+		n := 1
+		for n < len(rest) && rest[n].At/courseStep == rest[0].At/courseStep {
+			n++
+		}
+		if held := held(rest[:n], resource); len(held) > 0 {
+			all = append(all, fmt.Sprintf("%.0f", slices.Min(held)))
+		}
+		rest = rest[n:]
+	}
+	return strings.Join(all, " ")
 }
 
 func (l *life) lasted() time.Duration {

@@ -51,6 +51,13 @@ func TestLeakIsNoticed(t *testing.T) {
 	}
 }
 
+func TestALeakIsToldWithItsCourse(t *testing.T) {
+	leaks := lived(300, goroutines, func(s int) float64 { return 40 + float64(s/20*10) + float64(s%7) }).leaks()
+	if want := "the least of each 20s: 40 50 60 70 80 90 100 110 120 130 140 150 160 170 180"; len(leaks) != 1 || !strings.HasSuffix(leaks[0], want) {
+		t.Errorf("%q, want one that ends in %q", leaks, want)
+	}
+}
+
 // A member more is no leak, and hides none.
 func TestOnlyWhatIsHeldInTheSameCompanyIsCompared(t *testing.T) {
 	for _, c := range []struct {
@@ -66,6 +73,8 @@ func TestOnlyWhatIsHeldInTheSameCompanyIsCompared(t *testing.T) {
 		{"what is held while one joins or leaves", func(s int) int { return 7 * (s / 20 % 2) }, func(s int) float64 { return 90 + 200*float64(1-s/20%2) }, true, false},
 		{"all have left for the end, and something stays", func(s int) int { return 7 * min(1, (290-min(290, s))/5) }, func(s int) float64 { return 90 + float64(s/5) - 80*float64(s/290) }, true, true},
 		{"in the same company for a moment of the last third", func(s int) int { return 7 + min(1, s/216) }, func(s int) float64 { return 90 + 100*float64(s/200) }, false, false},
+		{"in the same company for half a minute at the end", func(s int) int { return 8 - min(1, s/110) + s/270 }, func(s int) float64 { return 90 + 100*float64(s/250) }, false, false},
+		{"in the same company for most of a minute at the end", func(s int) int { return 8 - min(1, s/110) + s/250 }, func(s int) float64 { return 90 + 100*float64(s/230) }, true, true},
 	} {
 		l := lived(300, goroutines, c.held)
 		for s := range l.Samples {

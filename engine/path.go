@@ -203,11 +203,12 @@ func (e *Engine) reaching(p path) {
 const directFor = 10 * time.Second
 
 // roam is called with an authentic packet, the newest of its session, that came another way than
-// ours go. The remote has moved, or has another path; what we send follows it (§11).
+// ours go. The remote has moved, or has another path; what we send follows it (§19.2). A session before counts as long as nothing
+// has come by the current one: the remote may not know yet that this is in use, and what would tell it may go where it no longer is.
 func (r *Remote) roam(s *session, from path, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.closed || r.current.Load() != s {
+	if current := r.current.Load(); r.closed || current == nil || current != s && current.heard.Load() {
 		return
 	}
 	have := r.path.Load()

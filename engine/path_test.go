@@ -37,6 +37,73 @@ func TestPathFollowsARemoteThatMoves(t *testing.T) {
 	})
 }
 
+// TestPathFollowsARemoteThatMovesBeforeItUsesTheNewSession: b answers a's handshake, hears no more of it, and moves. What it says under the
+// session before is all that tells a where it is now; what a sends by the new one went to an address where nobody is.
+func TestPathFollowsARemoteThatMovesBeforeItUsesTheNewSession(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, l *lab) {
+		a, b := l.pair()
+		before := a.sessionWith(b)
+		cut := true
+		l.net.SetTap(func(from, _ netip.AddrPort, d []byte) []byte {
+			if cut && from == a.addr && wire.KindOf(d) == wire.KindData {
+				return nil
+			}
+			return d
+		})
+		r := a.remote(b)
+		r.mu.Lock()
+		r.startHandshake(time.Now())
+		r.wake()
+		r.mu.Unlock()
+		synctest.Wait()
+		if s := a.sessionWith(b); s == before || b.sessionWith(a).peer != before.local {
+			t.Fatalf("a has the session %v, as before, or b uses another than %v", s == before, before.local)
+		}
+		if err := b.wire.Rebind(netip.MustParseAddrPort("192.0.2.99:6000")); err != nil {
+			t.Fatal(err)
+		}
+		cut = false
+		b.send(a, "from elsewhere")
+		a.wants("from elsewhere")
+		a.send(b, "to elsewhere")
+		b.wants("to elsewhere")
+	})
+}
+
+// TestPathFollowsNoFormerSession: an attacker on the way keeps the last packet of a session until another is in use.
+func TestPathFollowsNoFormerSession(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, l *lab) {
+		a, b := l.pair()
+		before := a.sessionWith(b)
+		var kept []byte
+		l.net.SetTap(func(from, to netip.AddrPort, d []byte) []byte {
+			if from == b.addr && wire.KindOf(d) == wire.KindData && kept == nil {
+				kept = append([]byte(nil), d...)
+				return nil
+			}
+			return d
+		})
+		b.send(a, "held back")
+		a.wants()
+		r := a.remote(b)
+		r.mu.Lock()
+		r.startHandshake(time.Now())
+		r.wake()
+		r.mu.Unlock()
+		synctest.Wait()
+		b.send(a, "by the new session")
+		a.wants("by the new session")
+		if s := a.sessionWith(b); s == before || !s.heard.Load() {
+			t.Fatal("no new session is in use")
+		}
+		l.net.Inject(attacker, a.addr, kept)
+		a.wants("held back") // it is authentic, and new
+		if p := a.remote(b).path.Load(); p.addr != b.addr {
+			t.Fatalf("the last packet of the session before moved the path to %v", p.addr)
+		}
+	})
+}
+
 func TestPathDoesNotFollowCopiesOrOlderPackets(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, l *lab) {
 		a, b := l.pair()

@@ -41,6 +41,9 @@ func watch(net *underlay.Memory, l *ledger) *trace {
 	tr := &trace{begin: time.Now(), ledger: l}
 	net.SetObserver(func(p underlay.Passage, f underlay.Fate) {
 		p.Datagram = bytes.Clone(p.Datagram)
+		if p.Corrupt && f == underlay.FateDelivered {
+			l.corrupted(p.Datagram)
+		}
 		tr.add(traceLine{at: p.Sent, pass: p, fate: f, landed: time.Now()})
 	})
 	return tr
@@ -99,6 +102,8 @@ type ledger struct {
 	used  map[[2]string]map[wire.Index]bool
 	seals map[seal][]byte
 	wrong string // the first thing that must not be
+
+	forged map[string]bool // in whose name a turned bit made a notice
 }
 
 // A seal names a nonce: the key, which is that of one index and direction, and the counter.
@@ -111,7 +116,7 @@ type seal struct {
 func newLedger() *ledger {
 	return &ledger{
 		names: make(map[netip.AddrPort]string), owner: make(map[wire.Index]string), pairs: make(map[wire.Index]wire.Index),
-		shook: make(map[[2]string]time.Time), used: make(map[[2]string]map[wire.Index]bool), seals: make(map[seal][]byte),
+		shook: make(map[[2]string]time.Time), used: make(map[[2]string]map[wire.Index]bool), seals: make(map[seal][]byte), forged: make(map[string]bool),
 	}
 }
 
@@ -165,6 +170,26 @@ func (l *ledger) see(from, _ netip.AddrPort, d []byte) []byte {
 		l.seals[s] = bytes.Clone(b[wire.HeaderLen:][:16])
 	}
 	return d
+}
+
+// corrupted is told of what arrived with a bit turned. A notice can say by that what a forger would have it say: it is not
+// authenticated, and what is left of it may be an index in use.
+func (l *ledger) corrupted(d []byte) {
+	if _, inner, ok := wire.ParseCircuit(d); ok {
+		d = inner
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if i, ok := wire.ParseNotice(d); ok && l.owner[i] != "" {
+		l.forged[l.owner[i]] = true
+	}
+}
+
+// hasForger reports whether a notice was forged in somebody's name.
+func (l *ledger) hasForger(name string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.forged[name]
 }
 
 const relayName = "relay"

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/adit-overlay/adit/integration/internal/stage"
 	"github.com/adit-overlay/adit/integration/lab"
@@ -243,9 +244,13 @@ func (l *labGround) died() []string {
 	return all
 }
 
+// winding is how long connections that were ended at one end may take until nothing of them is left anywhere, on a busy machine too.
+const winding = 3 * time.Second
+
 // end has those that cannot tell of their goroutines show them, and the others end.
 func (l *labGround) end() (wrong []string, idle map[string]int) {
 	idle = make(map[string]int)
+	sleep(context.Background(), winding)
 	for _, p := range l.all() {
 		if p.alive() == 0 {
 			continue

@@ -377,11 +377,7 @@ func TestHalfAHandshakeMovesNothing(t *testing.T) {
 			}
 			return d
 		})
-		r := a.remote(b)
-		r.mu.Lock()
-		r.startHandshake(time.Now())
-		r.mu.Unlock()
-		r.wake()
+		a.renew(b)
 		advance(3 * time.Second)
 		if b.sessionWith(a) != before || *b.remote(a).path.Load() != path {
 			t.Fatal("an unconfirmed session is in use")

@@ -153,6 +153,29 @@ func (n *node) knows(other *node, endpoint string) *Remote {
 
 func at(n *node) string { return n.addr.String() }
 
+// renew has n begin a handshake with other.
+func (n *node) renew(other *node) {
+	r := n.remote(other)
+	r.mu.Lock()
+	r.startHandshake(time.Now())
+	r.mu.Unlock()
+	r.wake()
+	synctest.Wait()
+}
+
+// holdBack takes the first data that n sends off the network.
+func (l *lab) holdBack(n *node) *[]byte {
+	kept := new([]byte)
+	l.net.SetTap(func(from, _ netip.AddrPort, d []byte) []byte {
+		if from == n.addr && wire.KindOf(d) == wire.KindData && *kept == nil {
+			*kept = append([]byte(nil), d...)
+			return nil
+		}
+		return d
+	})
+	return kept
+}
+
 // remote is how n sees other.
 func (n *node) remote(other *node) *Remote { return n.engine.Remote(other.key.Public()) }
 

@@ -285,11 +285,7 @@ func TestSessionsOfARemoteAreThreeAtMost(t *testing.T) {
 		a, b := l.pair()
 		most, former := 0, 0
 		round := func(unconfirmed int) {
-			r := a.remote(b)
-			r.mu.Lock()
-			r.startHandshake(time.Now())
-			r.mu.Unlock()
-			r.wake()
+			a.renew(b)
 			advance(wire.Cooldown)
 			a.send(b, "by the new session")
 			b.send(a, "by the new session")

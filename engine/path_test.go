@@ -50,12 +50,7 @@ func TestPathFollowsARemoteThatMovesBeforeItUsesTheNewSession(t *testing.T) {
 			}
 			return d
 		})
-		r := a.remote(b)
-		r.mu.Lock()
-		r.startHandshake(time.Now())
-		r.wake()
-		r.mu.Unlock()
-		synctest.Wait()
+		a.renew(b)
 		if s := a.sessionWith(b); s == before || b.sessionWith(a).peer != before.local {
 			t.Fatalf("a has the session %v, as before, or b uses another than %v", s == before, before.local)
 		}
@@ -75,28 +70,16 @@ func TestPathFollowsNoFormerSession(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, l *lab) {
 		a, b := l.pair()
 		before := a.sessionWith(b)
-		var kept []byte
-		l.net.SetTap(func(from, to netip.AddrPort, d []byte) []byte {
-			if from == b.addr && wire.KindOf(d) == wire.KindData && kept == nil {
-				kept = append([]byte(nil), d...)
-				return nil
-			}
-			return d
-		})
+		kept := l.holdBack(b)
 		b.send(a, "held back")
 		a.wants()
-		r := a.remote(b)
-		r.mu.Lock()
-		r.startHandshake(time.Now())
-		r.wake()
-		r.mu.Unlock()
-		synctest.Wait()
+		a.renew(b)
 		b.send(a, "by the new session")
 		a.wants("by the new session")
 		if s := a.sessionWith(b); s == before || !s.heard.Load() {
 			t.Fatal("no new session is in use")
 		}
-		l.net.Inject(attacker, a.addr, kept)
+		l.net.Inject(attacker, a.addr, *kept)
 		a.wants("held back") // it is authentic, and new
 		if p := a.remote(b).path.Load(); p.addr != b.addr {
 			t.Fatalf("the last packet of the session before moved the path to %v", p.addr)
@@ -108,18 +91,11 @@ func TestPathDoesNotFollowCopiesOrOlderPackets(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, l *lab) {
 		a, b := l.pair()
 		// An attacker on the way delays a packet, and delivers it later from its own address.
-		var delayed []byte
-		l.net.SetTap(func(from, to netip.AddrPort, d []byte) []byte {
-			if from == b.addr && wire.KindOf(d) == wire.KindData && delayed == nil {
-				delayed = append([]byte(nil), d...)
-				return nil
-			}
-			return d
-		})
+		delayed := l.holdBack(b)
 		b.send(a, "held back")
 		b.send(a, "newer")
 		a.wants("newer")
-		l.net.Inject(attacker, a.addr, delayed)
+		l.net.Inject(attacker, a.addr, *delayed)
 		a.wants("held back") // it is authentic, and new
 		if p := a.remote(b).path.Load(); p.addr != b.addr {
 			t.Fatalf("an older packet moved the path to %v", p.addr)

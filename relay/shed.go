@@ -20,8 +20,8 @@ import (
 // that the member still gets all of its limit. That concerns circuit data alone, and only from the address at which the member
 // is known to be: nobody is shed for what others forge, and what a member asks the relay arrives.
 type shedder struct {
-	carrier interface{ Shed([]underlay.Shed) error } // nil: it cannot
-	limit   float64                                  // of a member, in bytes a second
+	carrier shedding // nil: it cannot
+	limit   float64  // of a member, in bytes a second
 	relay   *Relay
 	warning rate.Sometimes
 
@@ -29,6 +29,11 @@ type shedder struct {
 	excess map[netip.AddrPort]*excess // of those who are shed, or were lately beyond their limit
 	judged time.Time                  // when they were last judged
 	shed   int                        // how many are
+}
+
+// shedding is what a carrier can do that leaves datagrams to the system to drop.
+type shedding interface {
+	Shed([]underlay.Shed) error
 }
 
 // excess is what came from one address, in the time since it was last judged, beyond its member's limit.
@@ -49,7 +54,7 @@ const (
 )
 
 func (s *shedder) init(r *Relay, c underlay.Carrier) {
-	s.carrier, _ = c.(interface{ Shed([]underlay.Shed) error })
+	s.carrier, _ = c.(shedding)
 	s.limit = float64(r.limits.BytesPerSecond)
 	s.relay = r
 	s.warning.Interval = time.Minute

@@ -67,7 +67,7 @@ func (in *inbound) initiation(msg []byte, from path) {
 		return
 	}
 	select {
-	case b.handshakes <- letter{msg: append([]byte(nil), msg...), from: from, paid: paid}:
+	case b.handshakes <- letter{msg: append([]byte(nil), msg...), from: from, paid: paid, received: in.now}:
 	default:
 		e.drop(DropHandshakeQueue)
 	}

@@ -298,9 +298,10 @@ const inFlight = firstRetry / 2
 
 // serveInitiation answers an initiation that has passed the filters of the inbox.
 func (e *Engine) serveInitiation(l letter, now time.Time) {
-	if relay := l.from.relay; relay != nil && !relay.hasKeys(now) {
+	if relay := l.from.relay; relay != nil && !relay.hasKeysSince(l.received, now) {
 		// It lay in our socket while we did not run, say. The circuit has ended with the session, so no answer would
-		// arrive, and having given one would hold up a handshake of ours.
+		// arrive, and having given one would hold up a handshake of ours. The relay's answer to a new handshake
+		// overtakes it in the inbox.
 		e.drop(DropCircuit)
 		return
 	}

@@ -208,6 +208,63 @@ func TestALostAnswerIsGivenAgain(t *testing.T) {
 	}
 }
 
+// A process that was stopped finds, in its socket, what came before its session with the relay was over. That is served after
+// the relay's answer to a new handshake, and a circuit does not outlive its session.
+func TestInitiationByACircuitOfASessionThatHasEndedIsNotAnswered(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, l *lab) {
+		a, b, relay := l.node("a"), l.plan("b"), l.node("relay")
+		relay.knows(a, "")
+		r, err := a.engine.AddRemote(RemoteConfig{Name: "relay", PublicKey: relay.key.Public(), Endpoint: at(relay), Relay: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		remote := a.knows(b, "")
+		// answers reports whether a answers what b began and a received then.
+		answers := func(received time.Time) bool {
+			t.Helper()
+			if !a.sessionWith(relay).confirmed.Load() {
+				t.Fatal("there is no session with the relay")
+			}
+			msg := b.initiations(a, 1, 0, time.Now())[0]
+			dropped := a.drops(DropCircuit)
+			a.engine.serveInitiation(letter{msg: msg, from: path{relay: r, circuit: 7}, received: received}, time.Now())
+			remote.mu.Lock()
+			offered := remote.keys.next != nil
+			remote.mu.Unlock()
+			if n := a.drops(DropCircuit) - dropped; offered == (n == 1) {
+				t.Errorf("answered: %t, and %d counted as without a circuit", offered, n)
+			}
+			return offered
+		}
+
+		advance(time.Second)
+		first := a.sessionWith(relay)
+		a.wire.Unplug()
+		advance(wire.RejectAfter - 2*time.Second)
+		before := time.Now()
+		advance(4 * time.Second)
+		a.wire.Plug()
+		advance(2 * time.Second)
+		second := a.sessionWith(relay)
+		if second == first {
+			t.Fatal("the session has not ended: the test shows nothing")
+		}
+		if answers(before) {
+			t.Error("what came by a circuit of the session before is answered")
+		}
+
+		before = time.Now()
+		advance(time.Second)
+		a.renew(relay)
+		if a.sessionWith(relay) == second {
+			t.Fatal("the session has not been renewed: the test shows nothing")
+		}
+		if !answers(before) {
+			t.Error("what came just before the keys were renewed is not answered")
+		}
+	})
+}
+
 // An initiation is sent again sooner than it can be answered, and each takes the place of the one before at both ends.
 func TestSessionIsUpOverALineSlowerThanTheRetries(t *testing.T) {
 	for _, there := range []time.Duration{500 * time.Millisecond, 600 * time.Millisecond, 750 * time.Millisecond, 1250 * time.Millisecond} {

@@ -18,11 +18,12 @@ type inbox struct {
 
 // A letter is a copy of a message and where it came from.
 type letter struct {
-	msg    []byte
-	from   path
-	paid   bool     // for handshakes: took from the budget of the unproven
-	remote *Remote  // for control messages: whose it is
-	sealed *session // and by which session it came
+	msg      []byte
+	from     path
+	paid     bool      // for handshakes: took from the budget of the unproven
+	received time.Time // the same
+	remote   *Remote   // for control messages: whose it is
+	sealed   *session  // and by which session it came
 }
 
 const (

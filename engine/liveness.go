@@ -119,10 +119,10 @@ func (r *Remote) answers(now time.Time) bool {
 	return r.current.Load() != nil && (n == 0 || now.Sub(r.life.time(n)) < deadAfter)
 }
 
-// hasKeys: there is a session with this remote whose time is not over.
-func (r *Remote) hasKeys(now time.Time) bool {
+// hasKeysSince: there is a session with this remote whose time is not over, and has been since then without a gap.
+func (r *Remote) hasKeysSince(then, now time.Time) bool {
 	s := r.current.Load()
-	return s != nil && now.Sub(s.established) < r.engine.rejectAfter()
+	return s != nil && !s.unbroken.After(then) && now.Sub(s.established) < r.engine.rejectAfter()
 }
 
 // keepUp: a session with this remote is kept at all times.

@@ -68,6 +68,10 @@ func (r *Remote) activate(s *session, p path, now time.Time) {
 	r.retire(r.keys.previous)
 	r.keys.previous, r.keys.previousUntil = r.current.Load(), now.Add(wire.KeepPrevious)
 	first := r.keys.previous == nil
+	s.unbroken = s.established
+	if before := r.keys.previous; before != nil && now.Sub(before.established) < r.engine.rejectAfter() {
+		s.unbroken = before.unbroken
+	}
 	if have := r.path.Load(); !first && have != nil && *have != p {
 		// A new place, or a second process with the same key: that one shows by going back and forth.
 		r.logPath(have, p, now)

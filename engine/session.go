@@ -17,6 +17,10 @@ type session struct {
 	initiator   bool
 	established time.Time
 
+	// unbroken is since when there have been keys without a gap, the sessions before included. Set before the session becomes
+	// the current one.
+	unbroken time.Time
+
 	sealer *wire.Sealer
 	opener *wire.Opener
 

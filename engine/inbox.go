@@ -21,7 +21,7 @@ type letter struct {
 	msg      []byte
 	from     path
 	paid     bool      // for handshakes: took from the budget of the unproven
-	received time.Time // the same
+	received time.Time // for handshakes: which may lie here until what came later is served
 	remote   *Remote   // for control messages: whose it is
 	sealed   *session  // and by which session it came
 }

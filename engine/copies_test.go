@@ -145,7 +145,7 @@ func TestNoCopiesForWhoIsAwayOrUnderLoad(t *testing.T) {
 		a, b := l.node("a"), l.node("b")
 		b.underLoad()
 		sent := l.record(wire.KindInitiation)
-		sent.lose = 2 * (1 + maxCopies) // a cookie that comes later than these waits for the timer
+		sent.lose = 2 * (1 + maxCopies)
 		b.knows(a, "")
 		a.knows(b, at(b))
 		advance(2 * lastRetry)

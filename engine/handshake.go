@@ -21,6 +21,8 @@ type initiating struct {
 
 	pending *wire.Initiation // the last one sent; nil when none awaits a response
 	index   wire.Index
+	shows   bool // it shows a cookie
+	refused bool // it was answered by a cookie, and is not waited for
 	sent    time.Time
 	copies  *copies // of it, to send; nil when there are no more
 
@@ -122,12 +124,12 @@ func (r *Remote) advanceHandshake(now time.Time) {
 	if len(targets) == 0 {
 		return
 	}
-	msg, shows, err := r.initiate(now)
+	msg, err := r.initiate(now)
 	if err != nil {
 		r.engine.log.Error("initiation", "remote", r.label(), "error", err)
 		return
 	}
-	if !shows && now.Sub(h.since) < copyFor {
+	if !h.shows && now.Sub(h.since) < copyFor {
 		h.copies = &copies{msg, targets, maxCopies, now.Add(copyAfter)}
 	}
 	for _, p := range targets {
@@ -190,8 +192,8 @@ func (j *jitter) upTo(d time.Duration) time.Duration {
 	return time.Duration(j.r.Int64N(int64(d)))
 }
 
-// initiate makes an initiation that replaces the one pending, and reports whether it shows a cookie.
-func (r *Remote) initiate(now time.Time) (msg []byte, shows bool, err error) {
+// initiate makes an initiation that replaces the one pending.
+func (r *Remote) initiate(now time.Time) (msg []byte, err error) {
 	h, e := &r.hs, r.engine
 	if h.pending != nil {
 		h.pending.Wipe()
@@ -210,10 +212,11 @@ func (r *Remote) initiate(now time.Time) (msg []byte, shows bool, err error) {
 	i, msg, err := e.local.Initiate(e.cfg.Random, r.key, r.psk, index, ts, nil)
 	if err != nil {
 		e.indexes.release(index)
-		return nil, false, err
+		return nil, err
 	}
 	h.pending, h.index, h.sent, h.timestamp = i, index, now, wire.TimestampAt(ts)
-	return msg, h.cookie.Stamp(msg, now), nil
+	h.shows, h.refused = h.cookie.Stamp(msg, now), false
+	return msg, nil
 }
 
 // receiveResponse takes the answer to our initiation.
@@ -252,7 +255,7 @@ func (r *Remote) answeredLate(msg []byte, now time.Time) {
 	h.patience = max(h.patience, min(now.Sub(h.earlier[i].sent)+firstRetry/16, lastRetry))
 	r.engine.indexes.release(to)
 	h.earlier = slices.Delete(h.earlier, i, i+1) // the answer may come again, and says no more
-	if due := h.sent.Add(h.patience); h.due.Before(due) {
+	if due := h.sent.Add(h.patience); !h.refused && h.due.Before(due) {
 		h.due = due
 	}
 	r.schedule(now)
@@ -269,8 +272,10 @@ func (r *Remote) receiveCookie(msg []byte, now time.Time) {
 		return
 	}
 	r.hs.copies = nil // they would not show it
-	// At once, but once: a remote that asks again and again is asked less often by the timer.
-	if r.hs.active && r.hs.tries <= 2 {
+	// The next goes at once, but not to a remote that was just shown its cookie: that is asked less often, by the timer. A
+	// cookie that we had before may be for another address of ours.
+	if r.hs.active && (!r.hs.shows || r.hs.tries == 1) {
+		r.hs.refused = true
 		r.hs.due = now
 		r.wake()
 	}

@@ -567,6 +567,103 @@ func TestFloodOfInitiationsDoesNotKeepAPeerOut(t *testing.T) {
 	})
 }
 
+// TestACookieIsShownAtOnceHoweverManyInitiationsWereLost: a remote that asks for a cookie will not answer what it had, so there is nothing to wait for.
+func TestACookieIsShownAtOnceHoweverManyInitiationsWereLost(t *testing.T) {
+	for lost := range 5 {
+		inFakeTime(t, func(t *testing.T, l *lab) {
+			a, b := l.node("a"), l.node("b")
+			b.underLoad()
+			sent := l.record(wire.KindInitiation)
+			sent.lose = lost * (1 + maxCopies)
+			b.knows(a, "")
+			r := a.knows(b, at(b))
+			var asked time.Time
+			for asked.IsZero() {
+				advance(time.Millisecond)
+				if b.drops(DropCookie) > 0 {
+					asked = time.Now()
+				}
+			}
+			advance(time.Millisecond)
+			if r.current.Load() == nil {
+				t.Errorf("%d initiations lost: no session when the cookie is there", lost)
+			}
+		})
+	}
+}
+
+// TestLateAnswersDoNotDelayTheCookie: a remote that was too busy for a while answers the first of our initiations, and asks for a cookie at the last.
+// What the late answers tell of its distance is no reason to wait with the cookie.
+func TestLateAnswersDoNotDelayTheCookie(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, l *lab) {
+		a, b := l.node("a"), l.plan("b")
+		busy, err := wire.NewLocal(b.key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sent := l.record(wire.KindInitiation)
+		a.knows(b, at(b))
+		advance(4*(firstRetry+firstRetry/8) - copyAfter)
+		initiations := slices.CompactFunc(sent.take(), bytes.Equal)
+		if len(initiations) < 4 {
+			t.Fatalf("%d initiations", len(initiations))
+		}
+		last := len(initiations) - 1
+		cookie, err := wire.NewCookieJar(busy).AppendReply(nil, b.random, initiations[last], a.addr, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		late := [][]byte{cookie}
+		for i, msg := range initiations[:last] {
+			req, err := busy.ReadInitiation(msg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			answer, _, err := req.Respond(b.random, wire.PresharedKey{}, wire.Index(i+1))
+			if err != nil {
+				t.Fatal(err)
+			}
+			late = append(late, answer)
+		}
+		for _, d := range late {
+			l.net.Inject(b.addr, a.addr, d)
+		}
+		synctest.Wait()
+		shows := sent.take()
+		if len(shows) != 1 || bytes.Equal(shows[0][len(shows[0])-16:], make([]byte, 16)) {
+			t.Errorf("%d initiations follow the cookie at once, want one that shows it", len(shows))
+		}
+	})
+}
+
+// TestWhoAsksForCookiesAgainAndAgainIsAskedByTheTimer: a remote whose cookies are never good enough, or somebody in its name, cannot have us
+// send initiations as fast as it answers them.
+func TestWhoAsksForCookiesAgainAndAgainIsAskedByTheTimer(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, l *lab) {
+		l.net.SetDefault(underlay.Link{Delay: 2 * time.Millisecond})
+		a, b := l.node("a"), l.node("b")
+		b.underLoad()
+		sent := l.record(wire.KindInitiation)
+		b.knows(a, "")
+		a.knows(b, at(b))
+		const within = 10 * time.Second
+		for range within / time.Millisecond {
+			k := &b.engine.inbox.doorkeeper
+			k.mu.Lock()
+			k.jar = wire.NewCookieJar(b.engine.local) // what the last gave is worth nothing
+			k.mu.Unlock()
+			advance(time.Millisecond)
+		}
+		rows := len(sent.takeRows())
+		if most := 2 + int(within/firstRetry); rows > most {
+			t.Errorf("%d initiations in %v, want at most %d", rows, within, most)
+		}
+		if asked := int(b.drops(DropCookie)); rows == 0 || asked != rows {
+			t.Errorf("%d of %d initiations were asked for a cookie: the test shows nothing", asked, rows)
+		}
+	})
+}
+
 func TestForgedFloodFromAVictimsAddressDoesNotLockItOut(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, l *lab) {
 		b, a := l.node("b"), l.plan("a")

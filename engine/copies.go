@@ -1,6 +1,11 @@
 package engine
 
-import "time"
+import (
+	"bytes"
+	"time"
+
+	"github.com/adit-overlay/adit/wire"
+)
 
 // Copies of an initiation go the way it went while it is not answered: it may have been lost, or the answer. They cost the
 // remote less than a new one, and no handshake of its budget (§15).
@@ -49,5 +54,57 @@ func (r *Remote) answerCopy(from path) bool {
 	}
 	a.copies--
 	r.engine.send(from, a.msg)
+	return true
+}
+
+// A taken initiation was authentic and new. Its copies are known by their bytes, so that reading them costs no Diffie-Hellman: they come in
+// numbers where this end is too busy to answer in time, and from who recorded it.
+type taken struct {
+	msg  []byte
+	by   wire.PublicKey
+	made wire.Timestamp
+}
+
+// lastTaken are the newest of them. Only the inbox's goroutine touches it.
+type lastTaken struct {
+	ring [underLoad]taken // as many as wait while nobody needs a cookie
+	next int
+}
+
+func (t *lastTaken) add(n taken) {
+	t.ring[t.next] = n
+	t.next = (t.next + 1) % len(t.ring)
+}
+
+// find returns what msg is a copy of, or nil.
+func (t *lastTaken) find(msg []byte) *taken {
+	for i := range t.ring {
+		if bytes.Equal(t.ring[i].msg, msg) {
+			return &t.ring[i]
+		}
+	}
+	return nil
+}
+
+// serveCopy reports whether l needs no reading, being a copy of an initiation just taken.
+func (e *Engine) serveCopy(l letter) bool {
+	of := e.inbox.taken.find(l.msg)
+	if of == nil {
+		return false
+	}
+	r := e.Remote(of.by)
+	if r == nil {
+		return false
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case r.closed || of.made.After(r.hs.accepted):
+		return false // the remote was taken away, and maybe added anew
+	case of.made == r.hs.accepted && r.answerCopy(l.from):
+		e.inbox.doorkeeper.refund(l)
+	default:
+		e.drop(DropReplayedHandshake)
+	}
 	return true
 }

@@ -156,6 +156,45 @@ func TestNoCopiesForWhoIsAwayOrUnderLoad(t *testing.T) {
 	})
 }
 
+// TestACopyIsKnownWithoutReadingIt: by its bytes, for what it takes to read an initiation is what a busy end has not. A remote that was taken
+// away and added anew is not known by what the one before it sent.
+func TestACopyIsKnownWithoutReadingIt(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, l *lab) {
+		a, b := l.plan("a"), l.node("b")
+		r := b.knows(a, "")
+		e := b.engine
+		initiations := a.initiations(b, 2, time.Millisecond, time.Now())
+		from := path{carrier: e.Carriers()[0], addr: a.addr}
+		for i, msg := range initiations {
+			l.net.Inject(a.addr, b.addr, msg)
+			synctest.Wait()
+			if r.keys.next == nil {
+				t.Fatal("the initiation is not answered")
+			}
+			for which, of := range initiations[:i+1] {
+				before := b.drops(DropReplayedHandshake)
+				copied := letter{msg: bytes.Clone(of), from: path{carrier: from.carrier, addr: attacker}}
+				const times = 50
+				if n := testing.AllocsPerRun(times, func() { e.serveInitiation(copied, time.Now()) }); n != 0 {
+					t.Errorf("%v allocations to know a copy of initiation %d: it is read", n, which)
+				}
+				if n := b.drops(DropReplayedHandshake) - before; n != times+1 {
+					t.Errorf("%d of %d copies of initiation %d are counted", n, times+1, which)
+				}
+			}
+		}
+		r.mu.Lock()
+		r.forget()
+		r.mu.Unlock()
+		r = b.knows(a, "")
+		l.net.Inject(a.addr, b.addr, initiations[0])
+		synctest.Wait()
+		if r.keys.next == nil {
+			t.Error("a remote that was added anew is judged by what another had sent")
+		}
+	})
+}
+
 // greaterOf returns the two with that of the greater key first.
 func greaterOf(a, b *node) (greater, smaller *node) {
 	if a.key.Public().Compare(b.key.Public()) > 0 {

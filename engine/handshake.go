@@ -310,6 +310,9 @@ func (e *Engine) serveInitiation(l letter, now time.Time) {
 		e.drop(DropCircuit)
 		return
 	}
+	if e.serveCopy(l) {
+		return
+	}
 	req, err := e.local.ReadInitiation(l.msg)
 	if err != nil {
 		e.dropHandshake(err)
@@ -323,6 +326,7 @@ func (e *Engine) serveInitiation(l letter, now time.Time) {
 	}
 	if r.receiveInitiation(req, l.from, now) {
 		e.inbox.doorkeeper.refund(l)
+		e.inbox.taken.add(taken{l.msg, req.Remote, req.Timestamp})
 	}
 }
 

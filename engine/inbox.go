@@ -14,6 +14,7 @@ type inbox struct {
 	handshakes chan letter
 	others     chan letter
 	doorkeeper doorkeeper
+	taken      lastTaken
 }
 
 // A letter is a copy of a message and where it came from.

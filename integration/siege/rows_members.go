@@ -45,7 +45,7 @@ func (s *siege) crowdAtRelay() {
 	c.startAll()
 	missing := c.talk(each, crowdTime)
 	took := time.Since(begin)
-	s.measured(missing == 0, fmt.Sprintf("%d members with %d others each reach them all within %v", size, each, crowdTime),
+	s.measured(missing == 0 && took <= crowdTime, fmt.Sprintf("%d members with %d others each reach them all within %v", size, each, crowdTime),
 		"after %v %d of %d are missing", took.Round(10*time.Millisecond), missing, size*each)
 	s.sleep(pick(s, 7*time.Second, 0)) // quiet, as sessions are that are up
 	cost := (f.resident(f.relay) - before) / float64(size)

@@ -90,6 +90,33 @@ func TestTheHandshakeQueueIsLimitedAndTheNewestAreDropped(t *testing.T) {
 	}
 }
 
+// TestCookieRepliesAreLimited: beyond so many at once and so many a second, who has to show a cookie is not told so, and counted all the same.
+func TestCookieRepliesAreLimited(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, l *lab) {
+		b := l.node("b")
+		b.underLoad()
+		msg := strangersTo(t, b.engine, 1)[0]
+		replies := l.record(wire.KindCookieReply)
+		const many = 2 * cookieBurst
+		for i, wait := range []struct {
+			d    time.Duration
+			more int
+		}{{0, cookieBurst}, {10 * cookieRefill, 10}, {time.Hour, cookieBurst}} {
+			advance(wait.d)
+			for j := range many {
+				l.net.Inject(netip.AddrPortFrom(netip.AddrFrom4([4]byte{203, byte(i), byte(j >> 8), byte(j)}), 7), b.addr, msg)
+			}
+			synctest.Wait()
+			if n := len(replies.take()); n != wait.more {
+				t.Errorf("after %v: %d cookies, want %d", wait.d, n, wait.more)
+			}
+			if n := b.drops(DropCookie); n != uint64((i+1)*many) {
+				t.Errorf("%d of %d are counted", n, (i+1)*many)
+			}
+		}
+	})
+}
+
 // TestPendingControlWorkIsLimitedAndTheNewestIsDropped, each by the reason of its kind.
 func TestPendingControlWorkIsLimitedAndTheNewestIsDropped(t *testing.T) {
 	e, in, s := fuzzed(t)

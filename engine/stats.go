@@ -48,7 +48,7 @@ const (
 var dropTable = [dropReasons]struct{ name, meaning string }{
 	DropMalformed:         {"malformed", "a datagram that is no message of the protocol"},
 	DropMAC1:              {"mac1", "a handshake not made for our public key"},
-	DropCookie:            {"cookie", "a handshake answered by a cookie, under load"},
+	DropCookie:            {"cookie", "a handshake that has to show a cookie first, under load"},
 	DropHandshakeQueue:    {"handshake_queue", "a handshake more than the queue holds"},
 	DropHandshakeForged:   {"handshake_forged", "a handshake that does not decrypt"},
 	DropUnknownKey:        {"unknown_key", "a handshake of somebody who is no remote of ours"},

@@ -64,13 +64,10 @@ type closedLoop struct {
 	why    error
 }
 
+// run makes one request at least, however late it is let run.
 func (l *closedLoop) run(ctx context.Context, n Network, h HTTP, end time.Time) {
 	var c *client
-	for {
-		now := time.Now()
-		if !now.Before(end) {
-			break
-		}
+	for now := time.Now(); len(l.took)+l.failed == 0 || now.Before(end); now = time.Now() {
 		var err error
 		if c, err = get(ctx, n, h.Host, c, h.KeepAlive, now.Add(5*time.Second)); err != nil {
 			l.failed++

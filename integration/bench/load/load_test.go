@@ -118,6 +118,10 @@ func TestHTTP(t *testing.T) {
 			t.Errorf("kept alive: %v: %+v, %v", keep, r, err)
 		}
 	}
+	// Each client makes a request, also where the time is over before it is let run.
+	if r, err := (HTTP{Host: "127.0.0.1", Clients: 4}).Run(t.Context(), n); err != nil || r.Failed > 0 || r.Count != 4 {
+		t.Errorf("no time: %+v, %v, want a request of each client", r, err)
+	}
 }
 
 func TestOpen(t *testing.T) {

@@ -45,11 +45,12 @@ func (r *Remote) sendCopy(now time.Time) {
 	}
 }
 
-// answerCopy reports whether it has answered a copy of the last initiation: as that was answered, and to nobody else. It is
-// called with mu held.
-func (r *Remote) answerCopy(from path) bool {
+// answerCopy is called with an authentic initiation, of that time, that is not newer than the last. It reports whether it has answered it: a copy of
+// the last is, as that was, and to nobody else. It is called with mu held.
+func (r *Remote) answerCopy(made wire.Timestamp, from path) bool {
 	a := &r.keys.answer
-	if r.keys.next == nil || a.to != from || a.copies == 0 {
+	if made != r.hs.accepted || r.keys.next == nil || a.to != from || a.copies == 0 {
+		r.engine.drop(DropReplayedHandshake)
 		return false
 	}
 	a.copies--
@@ -98,13 +99,11 @@ func (e *Engine) serveCopy(l letter) bool {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	switch {
-	case r.closed || of.made.After(r.hs.accepted):
+	if r.closed || of.made.After(r.hs.accepted) {
 		return false // the remote was taken away, and maybe added anew
-	case of.made == r.hs.accepted && r.answerCopy(l.from):
+	}
+	if r.answerCopy(of.made, l.from) {
 		e.inbox.doorkeeper.refund(l)
-	default:
-		e.drop(DropReplayedHandshake)
 	}
 	return true
 }

@@ -339,11 +339,8 @@ func (r *Remote) receiveInitiation(req *wire.Request, from path, now time.Time) 
 	case r.closed:
 		e.drop(DropUnknownKey)
 		return false
-	case req.Timestamp == h.accepted && r.answerCopy(from):
-		return true
 	case !req.Timestamp.After(h.accepted):
-		e.drop(DropReplayedHandshake)
-		return false
+		return r.answerCopy(req.Timestamp, from)
 	case !h.budgetFor(req.Timestamp, e.cfg.WallClock()).take(now, wire.Cooldown, wire.CooldownBurst):
 		e.drop(DropCooldown)
 		return false

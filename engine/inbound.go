@@ -59,12 +59,12 @@ func (in *inbound) run(from underlay.Receiver) error {
 		for i := range messages[:n] {
 			in.message(&messages[i])
 		}
-		in.replies.flush(in.carrier)
 		in.out.Flush()
 		if in.shelf != nil {
 			in.shelf.clear()
 		}
 		in.turn.end()
+		in.replies.flush(in.carrier) // whoever has the next turn need not wait for what strangers are told
 	}
 }
 

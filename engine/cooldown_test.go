@@ -133,7 +133,7 @@ func TestAFloodFromAVictimsAddressSpendsNothingOfIts(t *testing.T) {
 		for range 1000 {
 			arrives(plain)
 			arrives(wrong)
-			now = now.Add(2 * cookieRefill) // what a faster flood does, TestCookieRepliesAreLimited says
+			now = now.Add(2 * followingRefill) // what a faster flood does, TestCookieRepliesAreLimited says
 		}
 	}
 	flood()

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"strings"
@@ -85,6 +86,71 @@ func TestMembersNeedNoCookiesHoweverManyCome(t *testing.T) {
 			t.Errorf("%d of %d members were asked for cookies", n, members)
 		}
 	})
+}
+
+// TestWhoAsksAgainIsToldOfCookiesBesideAFlood that takes all there are for who asks the first time, within the time of the first copy.
+func TestWhoAsksAgainIsToldOfCookiesBesideAFlood(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, l *lab) {
+		b := l.node("b")
+		b.underLoad()
+		flood := strangersTo(t, b.engine, 1)[0]
+		forged := 0
+		const each = time.Second / 20_000
+		floods := func(d time.Duration) {
+			for range d / each {
+				l.net.Inject(forgedSource(forged), b.addr, flood)
+				forged++
+				advance(each)
+			}
+		}
+		floods(time.Second / 4)
+		for i := range 10 {
+			a := l.node(fmt.Sprint("a", i))
+			b.knows(a, "")
+			floods(time.Duration(3*i) * each) // so that not all of them come when a cookie is to be had
+			r := a.knows(b, at(b))
+			floods(copyAfter + 10*time.Millisecond)
+			if r.current.Load() == nil {
+				t.Errorf("newcomer %d has no session", i)
+			}
+		}
+	})
+}
+
+// TestAskersAreKnownForAsLongAsTheyMayTakeToAskAgain, beside a flood, and not for ever; and few are taken for another.
+func TestAskersAreKnownForAsLongAsTheyMayTakeToAskAgain(t *testing.T) {
+	var k askers
+	now := time.Now()
+	var strange, asked, known int
+	const seconds, rate = 20, 20_000
+	for i := range seconds * rate {
+		if k.again(forgedSource(i), now) {
+			strange++
+		}
+		if late := i - int(lastRetry.Seconds()*1.125*rate); late >= 0 && late%1000 == 0 {
+			asked++
+			if k.again(forgedSource(late), now) {
+				known++
+			}
+		}
+		now = now.Add(time.Second / rate)
+	}
+	if asked == 0 || known != asked {
+		t.Errorf("%d of %d that ask again are known", known, asked)
+	}
+	if share := float64(strange) / (seconds * rate); share > 0.2 {
+		t.Errorf("%.0f %% of strangers are taken for who asked before", share*100)
+	}
+	now = now.Add(2 * askedFor)
+	known = 0
+	for i := range rate {
+		if k.again(forgedSource(seconds*rate-1-i), now) {
+			known++
+		}
+	}
+	if share := float64(known) / rate; share > 0.05 {
+		t.Errorf("%.0f %% are known for ever", share*100)
+	}
 }
 
 func TestAddressesOfOneIPv6NetworkShareABudget(t *testing.T) {

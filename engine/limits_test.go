@@ -97,21 +97,28 @@ func TestCookieRepliesAreLimited(t *testing.T) {
 		b.underLoad()
 		msg := strangersTo(t, b.engine, 1)[0]
 		replies := l.record(wire.KindCookieReply)
-		const many = 2 * cookieBurst
-		for i, wait := range []struct {
-			d    time.Duration
-			more int
-		}{{0, cookieBurst}, {10 * cookieRefill, 10}, {time.Hour, cookieBurst}} {
+		const (
+			many     = 2 * cookieBurst
+			mistaken = 20 // for one that has asked, at most; 2 of 2000 are, more or less
+		)
+		asked := 0
+		for round, wait := range []struct {
+			d                time.Duration
+			first, following int
+		}{{0, cookieBurst, cookieBurst}, {20 * time.Millisecond, 40, 200}, {time.Hour, cookieBurst, cookieBurst}} {
 			advance(wait.d)
-			for j := range many {
-				l.net.Inject(netip.AddrPortFrom(netip.AddrFrom4([4]byte{203, byte(i), byte(j >> 8), byte(j)}), 7), b.addr, msg)
-			}
-			synctest.Wait()
-			if n := len(replies.take()); n != wait.more {
-				t.Errorf("after %v: %d cookies, want %d", wait.d, n, wait.more)
-			}
-			if n := b.drops(DropCookie); n != uint64((i+1)*many) {
-				t.Errorf("%d of %d are counted", n, (i+1)*many)
+			for _, want := range []int{wait.first, wait.following} {
+				for i := range many {
+					l.net.Inject(forgedSource(round*many+i), b.addr, msg)
+				}
+				synctest.Wait()
+				asked += many
+				if n := len(replies.take()); n < want-mistaken || n > want+mistaken {
+					t.Errorf("after %v: %d cookies, want %d", wait.d, n, want)
+				}
+				if n := b.drops(DropCookie); n != uint64(asked) {
+					t.Errorf("%d of %d are counted", n, asked)
+				}
 			}
 		}
 	})

@@ -14,7 +14,7 @@ import (
 // before as often as that bit is another's: 1 in 9 beside a flood of 20,000 a second, 2 in 3 beside one of 200,000.
 type askers struct {
 	seed          maphash.Seed
-	newer, before []uint64 // who asked since, and in the askedFor before it; nil until somebody has
+	newer, before *[askerBits / 64]uint64 // who asked since, and in the askedFor before it; nil until somebody has
 	since         time.Time
 }
 
@@ -29,13 +29,13 @@ const (
 func (k *askers) again(a netip.AddrPort, now time.Time) bool {
 	if k.newer == nil {
 		k.seed, k.since = maphash.MakeSeed(), now
-		k.newer, k.before = make([]uint64, askerBits/64), make([]uint64, askerBits/64)
+		k.newer, k.before = new([askerBits / 64]uint64), new([askerBits / 64]uint64)
 	}
 	if age := now.Sub(k.since); age >= askedFor {
 		k.newer, k.before, k.since = k.before, k.newer, now
-		clear(k.newer)
+		clear(k.newer[:])
 		if age >= 2*askedFor {
-			clear(k.before)
+			clear(k.before[:])
 		}
 	}
 	ip := a.Addr().As16()

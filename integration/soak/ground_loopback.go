@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"runtime"
 	"sync"
 	"time"
 
@@ -130,10 +131,14 @@ func (l *loopback) open() error {
 }
 
 // freePort is a port of loopback that is free, and not of those that systems give to who asks for any: it is still free when
-// it is used, and again after what used it has ended.
+// it is used, and again after what used it has ended. On Linux it is of an address of loopback that nobody else uses.
 func freePort() (at netip.AddrPort, err error) {
 	for range 100 {
-		at = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(10_000+rand.IntN(20_000)))
+		ip := [4]byte{127, 0, 0, 1}
+		if runtime.GOOS == "linux" {
+			ip = [4]byte{127, byte(rand.IntN(256)), byte(rand.IntN(256)), byte(1 + rand.IntN(254))}
+		}
+		at = netip.AddrPortFrom(netip.AddrFrom4(ip), uint16(10_000+rand.IntN(20_000)))
 		var c *net.UDPConn
 		if c, err = net.ListenUDP("udp4", net.UDPAddrFromAddrPort(at)); err == nil {
 			return at, c.Close()

@@ -277,11 +277,12 @@ func TestHeapIsFlatAfterAMillionFakePeers(t *testing.T) {
 			}
 		}
 	}
+	const underLoad = 500 // initiations at once: so many that cookies are asked for
 	churn := func(from, n int) {
 		batch := make([]underlay.Message, 0, messagesPerReceive)
 		for i := from; i < from+n; i++ {
 			d := strange(i, ab)
-			if i%1000 == 0 {
+			if i < underLoad || i%1000 == 0 {
 				d = bytes.Clone(initiation)
 			}
 			batch = append(batch, underlay.Message{Buf: d, Seg: len(d), Addr: fake(i)})
@@ -304,7 +305,7 @@ func TestHeapIsFlatAfterAMillionFakePeers(t *testing.T) {
 		}
 		quiet()
 	}
-	churn(0, peers/20) // buffers grow to their sizes
+	churn(0, peers/20) // buffers grow to their sizes, and what a flood needs is made
 	before := heaptest.InUse()
 	churn(peers, peers)
 	after := heaptest.InUse()

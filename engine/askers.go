@@ -10,7 +10,7 @@ import (
 // Askers are addresses that sent an initiation without a cookie, under load. Forged sources are as good as never the same
 // twice within seconds, and who is true asks again: so a flood that shows no face is told little, and who is true in it soon.
 //
-// They are known by one bit of many, so that a flood takes no room. Of a strange address it is said that it has asked
+// They are known by one bit of many, so that a flood takes 256 kB and no more. Of a strange address it is said that it has asked
 // before as often as that bit is another's: 1 in 9 beside a flood of 20,000 a second, 2 in 3 beside one of 200,000.
 type askers struct {
 	seed          maphash.Seed

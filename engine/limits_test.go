@@ -97,28 +97,44 @@ func TestCookieRepliesAreLimited(t *testing.T) {
 		b.underLoad()
 		msg := strangersTo(t, b.engine, 1)[0]
 		replies := l.record(wire.KindCookieReply)
-		const (
-			many     = 2 * cookieBurst
-			mistaken = 20 // for one that has asked, at most; 2 of 2000 are, more or less
-		)
+		k := &b.engine.inbox.doorkeeper
+		k.mu.Lock()
+		k.askers.again(netip.AddrPort{}, time.Now())
+		same := askers{seed: k.askers.seed, newer: new([askerBits / 64]uint64), before: new([askerBits / 64]uint64), since: k.askers.since} // takes the same for who asked
+		k.mu.Unlock()
+		const many = 2 * cookieBurst
 		asked := 0
 		for round, wait := range []struct {
 			d                time.Duration
 			first, following int
 		}{{0, cookieBurst, cookieBurst}, {20 * time.Millisecond, 40, 200}, {time.Hour, cookieBurst, cookieBurst}} {
 			advance(wait.d)
-			for _, want := range []int{wait.first, wait.following} {
+			first, following := wait.first, wait.following // left
+			for _, which := range []string{"the first time", "again"} {
+				want := 0
 				for i := range many {
-					l.net.Inject(forgedSource(round*many+i), b.addr, msg)
+					from := forgedSource(round*many + i)
+					left := &first
+					if same.again(from, time.Now()) {
+						left = &following
+					}
+					if *left > 0 {
+						*left--
+						want++
+					}
+					l.net.Inject(from, b.addr, msg)
 				}
 				synctest.Wait()
 				asked += many
-				if n := len(replies.take()); n < want-mistaken || n > want+mistaken {
-					t.Errorf("after %v: %d cookies, want %d", wait.d, n, want)
+				if n := len(replies.take()); n != want {
+					t.Errorf("after %v, asked %s: %d cookies, want %d", wait.d, which, n, want)
 				}
 				if n := b.drops(DropCookie); n != uint64(asked) {
 					t.Errorf("%d of %d are counted", n, asked)
 				}
+			}
+			if first+following > 0 {
+				t.Errorf("after %v: %d cookies are left", wait.d, first+following)
 			}
 		}
 	})

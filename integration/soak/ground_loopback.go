@@ -131,7 +131,7 @@ func (l *loopback) open() error {
 }
 
 // freePort is a port of loopback that is free, and not of those that systems give to who asks for any: it is still free when
-// it is used, and again after what used it has ended. On Linux it is of an address of loopback that nobody else uses.
+// it is used, and again after what used it has ended. On Linux it is of any address of loopback, which hardly anybody else takes.
 func freePort() (at netip.AddrPort, err error) {
 	for range 100 {
 		ip := [4]byte{127, 0, 0, 1}

@@ -2,6 +2,7 @@ package netstack
 
 import (
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -11,34 +12,32 @@ import (
 const (
 	queueSlots = 512
 
-	// queuePatience is how long a full queue may hold up the stack before it drops. The stack
-	// calls with an endpoint's lock held, so this also bounds how long that
-	// connection's Close can be held up.
+	// queuePatience is how long the reader may take nothing from a full queue before that drops. The stack calls with an
+	// endpoint's lock held, so this also bounds how long that connection's Close is held up by a reader that has stopped.
 	queuePatience = 100 * time.Millisecond
 )
 
 // sendQueue hands packets from the many goroutines of the stack to the one that reads the device.
-// It is bounded. A sender that finds it full waits: a drop would collapse the congestion
-// window, though the network lost nothing. But it waits for a bounded time only, since a reader
-// may have stopped for good. After a wait in vain nobody waits until the reader is back.
+// It is bounded. A sender that finds it full waits: a drop would collapse the congestion window, though the network lost
+// nothing. Senders wait in a line, thousands of them if as many connections are busy, for as long as the reader goes on. When it
+// has taken nothing for a while it may have stopped for good: who waits gives up, and nobody waits until the reader is back.
 type sendQueue struct {
 	wake chan struct{} // to the reader: there are packets, or the queue was closed
-	room chan struct{} // to one waiting sender: there is room again, or it was closed
 	over chan struct{} // closed by close: nobody waits any more
 
 	mu      sync.Mutex
 	ring    [queueSlots]*stack.PacketBuffer
 	head    int // index of the oldest packet
 	n       int
-	waiting int  // senders that wait for room
-	stalled bool // a sender has waited in vain since the last take
+	takes   uint64          // how often the reader has taken some
+	line    []chan struct{} // to the senders that wait for room, the first first: there is some
+	stalled bool            // a sender has waited in vain since the last take
 	closed  bool
 }
 
 func newSendQueue() *sendQueue {
 	return &sendQueue{
 		wake: make(chan struct{}, 1),
-		room: make(chan struct{}, 1),
 		over: make(chan struct{}),
 	}
 }
@@ -46,20 +45,14 @@ func newSendQueue() *sendQueue {
 // put appends pkt, keeping a reference of its own, and reports whether it did.
 func (q *sendQueue) put(pkt *stack.PacketBuffer) bool {
 	q.mu.Lock()
-	if q.n == queueSlots && !q.awaitRoom() {
-		q.mu.Unlock()
-		return false
-	}
-	if q.closed {
+	if (q.n == queueSlots || len(q.line) > 0) && !q.awaitRoom() || q.closed {
 		q.mu.Unlock()
 		return false
 	}
 	first := q.n == 0
 	q.ring[(q.head+q.n)%queueSlots] = pkt.IncRef()
 	q.n++
-	if q.waiting > 0 && q.n < queueSlots {
-		signal(q.room) // pass it on: one signal stands for all the room a take made
-	}
+	q.callFirst() // one call stands for all the room a take made
 	q.mu.Unlock()
 	if first {
 		signal(q.wake)
@@ -67,21 +60,22 @@ func (q *sendQueue) put(pkt *stack.PacketBuffer) bool {
 	return true
 }
 
-// awaitRoom waits, for a bounded time, until there is a free slot; it reports whether there is. q.mu is
+// awaitRoom waits until those who waited before have had theirs and there is a free slot; it reports whether there is. q.mu is
 // held on entry and on return.
 func (q *sendQueue) awaitRoom() bool {
 	if q.stalled || q.closed {
 		return false
 	}
-	q.waiting++
-	defer func() { q.waiting-- }()
+	called := make(chan struct{}, 1)
+	q.line = append(q.line, called)
+	defer q.leave(called)
 	timer := time.NewTimer(queuePatience)
 	defer timer.Stop()
-	for q.n == queueSlots {
+	for takes := q.takes; ; {
 		q.mu.Unlock()
 		timeout := false
 		select {
-		case <-q.room:
+		case <-called:
 		case <-q.over:
 		case <-timer.C:
 			timeout = true
@@ -90,12 +84,34 @@ func (q *sendQueue) awaitRoom() bool {
 		switch {
 		case q.closed:
 			return false
-		case timeout && q.n == queueSlots:
+		case q.n < queueSlots && q.line[0] == called:
+			return true
+		case timeout && q.n == queueSlots && q.takes == takes:
 			q.stalled = true
 			return false
+		case timeout:
+			takes = q.takes
+			timer.Reset(queuePatience)
 		}
 	}
-	return true
+}
+
+// callFirst tells the first of the line if there is room for it. q.mu is held.
+func (q *sendQueue) callFirst() {
+	if len(q.line) > 0 && q.n < queueSlots {
+		signal(q.line[0])
+	}
+}
+
+// leave takes a sender out of the line. q.mu is held.
+func (q *sendQueue) leave(called chan struct{}) {
+	i := slices.Index(q.line, called)
+	if i == 0 {
+		q.line[0] = nil
+		q.line = q.line[1:]
+		return
+	}
+	q.line = slices.Delete(q.line, i, i+1)
 }
 
 // take waits for packets and moves up to len(into) of them there, no more once they have so many bytes. After close it
@@ -113,13 +129,12 @@ func (q *sendQueue) take(into []*stack.PacketBuffer, bytes int) (int, error) {
 				q.head = (q.head + 1) % queueSlots
 				q.n--
 			}
+			q.takes++
 			q.stalled = false
 			if q.n > 0 {
 				signal(q.wake) // put signals only the first packet
 			}
-			if q.waiting > 0 {
-				signal(q.room)
-			}
+			q.callFirst()
 			q.mu.Unlock()
 			return n, nil
 		}

@@ -3,6 +3,7 @@ package netstack
 import (
 	"math"
 	"net"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -69,6 +70,70 @@ func TestWaitingSendersGetRoom(t *testing.T) {
 		senders.Wait()
 		if waited := time.Since(start); waited != queuePatience/2 {
 			t.Errorf("the last sender waited %v though there was room after %v", waited, queuePatience/2)
+		}
+	})
+}
+
+// Far more senders wait than a slow reader makes room for within their patience.
+func TestSendersStandInLineWhileTheReaderGoesOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const senders = 40
+		q := newSendQueue()
+		fill(t, q, stack.NewPacketBuffer(stack.PacketBufferOptions{}))
+		var all sync.WaitGroup
+		var pkts [senders]*stack.PacketBuffer
+		for i := range pkts {
+			pkts[i] = stack.NewPacketBuffer(stack.PacketBufferOptions{})
+			all.Go(func() {
+				if !q.put(pkts[i]) {
+					t.Errorf("packet %d dropped though the reader goes on", i)
+				}
+			})
+			synctest.Wait()
+		}
+		var taken []*stack.PacketBuffer
+		take := func(most int) {
+			into := make([]*stack.PacketBuffer, most)
+			n, err := q.take(into, math.MaxInt)
+			if err != nil {
+				t.Fatal(err)
+			}
+			taken = append(taken, into[:n]...)
+		}
+		for range senders {
+			time.Sleep(queuePatience - 1)
+			take(1)
+		}
+		all.Wait()
+		take(queueSlots)
+		if got := taken[queueSlots:]; !slices.Equal(got, pkts[:]) {
+			t.Errorf("%d packets came in another order than their senders", len(got))
+		}
+	})
+}
+
+// There is room for one that waits, and it has not noticed yet when another comes.
+func TestNoSenderOvertakesOneThatWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := newSendQueue()
+		fill(t, q, stack.NewPacketBuffer(stack.PacketBufferOptions{}))
+		early, late := stack.NewPacketBuffer(stack.PacketBufferOptions{}), stack.NewPacketBuffer(stack.PacketBufferOptions{})
+		var both sync.WaitGroup
+		both.Go(func() { q.put(early) })
+		synctest.Wait()
+		q.mu.Lock()
+		q.head, q.n = (q.head+2)%queueSlots, q.n-2
+		q.mu.Unlock()
+		both.Go(func() { q.put(late) })
+		synctest.Wait()
+		q.mu.Lock()
+		q.callFirst()
+		q.mu.Unlock()
+		both.Wait()
+		into := make([]*stack.PacketBuffer, queueSlots+1)
+		n, err := q.take(into, math.MaxInt)
+		if err != nil || n != queueSlots || into[n-2] != early || into[n-1] != late {
+			t.Errorf("took %d, %v; the early one next to last: %t", n, err, into[n-2] == early)
 		}
 	})
 }

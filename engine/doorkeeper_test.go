@@ -138,7 +138,7 @@ func TestAskersAreKnownForAsLongAsTheyMayTakeToAskAgain(t *testing.T) {
 	if asked == 0 || known != asked {
 		t.Errorf("%d of %d that ask again are known", known, asked)
 	}
-	if share := float64(strange) / (seconds * rate); share > 0.2 {
+	if share := float64(strange) / (seconds * rate); share > 0.08 {
 		t.Errorf("%.0f %% of strangers are taken for who asked before", share*100)
 	}
 	now = now.Add(2 * askedFor)

@@ -100,14 +100,14 @@ func TestCookieRepliesAreLimited(t *testing.T) {
 		k := &b.engine.inbox.doorkeeper
 		k.mu.Lock()
 		k.askers.again(netip.AddrPort{}, time.Now())
-		same := askers{seed: k.askers.seed, newer: new([askerBits / 64]uint64), before: new([askerBits / 64]uint64), since: k.askers.since} // takes the same for who asked
+		same := askers{seed: k.askers.seed, words: new([askerWords][2]uint64), since: k.askers.since} // takes the same for who asked
 		k.mu.Unlock()
-		const many = 2 * cookieBurst
+		const many = 2 * followingBurst
 		asked := 0
 		for round, wait := range []struct {
 			d                time.Duration
 			first, following int
-		}{{0, cookieBurst, cookieBurst}, {20 * time.Millisecond, 40, 200}, {time.Hour, cookieBurst, cookieBurst}} {
+		}{{0, firstBurst, followingBurst}, {20 * time.Millisecond, 20, 200}, {time.Hour, firstBurst, followingBurst}} {
 			advance(wait.d)
 			first, following := wait.first, wait.following // left
 			for _, which := range []string{"the first time", "again"} {

@@ -370,7 +370,7 @@ func (c *company) excuse(f traffic.Finding) excuse {
 		m.mu.Unlock()
 		switch f.What {
 		case traffic.Twice:
-			if sentTwice && m.name == f.To {
+			if sentTwice && (m.name == f.To || f.Back) { // who has restarted was sent the question again, or the answer
 				return itsEnd
 			}
 		case traffic.Broken, traffic.Unending, traffic.Refused:

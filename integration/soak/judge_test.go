@@ -140,6 +140,7 @@ func TestConnectionMayDieOnlyWithItsEnd(t *testing.T) {
 	web.deaths = []span{{start.Add(9900 * time.Millisecond), start.Add(10 * time.Second)}}
 	late := func(f traffic.Finding, busy bool) traffic.Finding { f.Late, f.Busy = true, busy; return f }
 	busy := func(f traffic.Finding) traffic.Finding { f.Busy = true; return f }
+	back := func(f traffic.Finding) traffic.Finding { f.Back = true; return f }
 	finding := func(what traffic.Wrong, from, to string, began, lost int) traffic.Finding {
 		return traffic.Finding{What: what, From: from, To: to, Began: start.Add(time.Duration(began) * time.Second), At: start.Add(time.Duration(lost) * time.Second)}
 	}
@@ -158,6 +159,10 @@ func TestConnectionMayDieOnlyWithItsEnd(t *testing.T) {
 		{"a packet came twice after its receiver's peer was restarted", finding(traffic.Twice, "desk", "depot", 0, 12), true},
 		{"a packet came twice long after that", finding(traffic.Twice, "desk", "depot", 0, 19), false},
 		{"a packet came twice where nobody was restarted", finding(traffic.Twice, "depot", "desk", 0, 12), false},
+		{"an answer came twice after the peer of who asked was restarted", back(finding(traffic.Twice, "depot", "desk", 0, 12)), true},
+		{"an answer came twice after the peer of whom was asked was restarted", back(finding(traffic.Twice, "desk", "depot", 0, 12)), true},
+		{"an answer came twice long after that", back(finding(traffic.Twice, "depot", "desk", 0, 19)), false},
+		{"an answer came twice where nobody was restarted", back(finding(traffic.Twice, "web", "desk", 0, 12)), false},
 		{"a packet came twice at one that died", finding(traffic.Twice, "desk", "web", 0, 12), false},
 		{"it began while its far end was dying", finding(traffic.Broken, "desk", "web", 10, 10), true},
 		{"its bytes were wrong", finding(traffic.WrongBytes, "desk", "web", 0, 11), false},

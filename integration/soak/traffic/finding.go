@@ -28,6 +28,9 @@ type Finding struct {
 	Began, At time.Time
 	Error     string
 
+	// Back says that From found it in what came back; otherwise, if it is about a packet, To found it in what arrived.
+	Back bool
+
 	// Late says that it failed for want of an answer in time. On a machine that was busy with other things that has no other reason.
 	Late bool
 	Busy bool // whether it was; agents do not know

@@ -118,7 +118,7 @@ func (f *flow) resumption() Resumption {
 func (f *flow) find(what Wrong, began time.Time, err error) {
 	f.agent.findings.add(Finding{
 		What: what, From: f.agent.name, To: f.to, Flow: f.kind + " " + f.family(), Began: began, At: time.Now(), Error: err.Error(),
-		Late: late(err),
+		Late: late(err), Back: true,
 	})
 }
 

@@ -13,7 +13,7 @@ type Wrong string
 
 const (
 	WrongBytes Wrong = "wrong bytes"      // something arrived that was not sent, or not there
-	Twice      Wrong = "delivered twice"  // a packet may be, once its receiver's peer has been restarted under it
+	Twice      Wrong = "delivered twice"  // a packet may be, question or answer, once its receiver's peer has been restarted under it
 	Broken     Wrong = "connection lost"  // a reason it may have: its other end died
 	Refused    Wrong = "request failed"   // while nothing was done to the network or its members
 	Lost       Wrong = "datagram lost"    // likewise; a few may be

@@ -32,30 +32,30 @@ func (l *labGround) kinds() []kind {
 	}
 	nats, mortals, relay := []string{"nat a", "nat b"}, []string{"sensor", "laptop", "server", "depot"}, []string{"relay"}
 	again := func(name string) { l.must(l.tenant(name).again()) }
-	// Processes are ended seldom enough for some to grow old.
+	// Processes are ended seldom enough for some to grow old; the relay, which has no others like it, most seldom.
 	return []kind{
-		pick("NAT forgets its flows", 4, usualBound, nats, func(n string) { houses[n].nat.FlushNAT() }, nil),
-		pick("NAT has another address outside", 3, usualBound, nats, func(n string) {
+		pick("NAT forgets its flows", 8, usualBound, nats, func(n string) { houses[n].nat.FlushNAT() }, nil),
+		pick("NAT has another address outside", 6, usualBound, nats, func(n string) {
 			houses[n].move()
 			houses[n].nat.FlushNAT()
 		}, nil),
-		pick("address changes", 5, usualBound, []string{"desk", "sensor", "server", "laptop", "depot"}, func(n string) { houses[n].move() }, nil),
-		pick("link goes down", 5, usualBound, []string{"desk", "sensor", "server", "laptop", "depot", "web", "nat a", "nat b"},
+		pick("address changes", 10, usualBound, []string{"desk", "sensor", "server", "laptop", "depot"}, func(n string) { houses[n].move() }, nil),
+		pick("link goes down", 10, usualBound, []string{"desk", "sensor", "server", "laptop", "depot", "web", "nat a", "nat b"},
 			func(n string) { houses[n].Down(houses[n].on) }, func(n string) { houses[n].Up(houses[n].on) }),
-		pick("relay's link goes down", 3, usualBound, relay,
+		pick("relay's link goes down", 6, usualBound, relay,
 			func(string) { l.relayHost.Down(l.public) }, func(string) { l.relayHost.Up(l.public) }),
-		pick("silence on the way", 5, usualBound, []string{"nat a", "nat b", "web", "depot"},
+		pick("silence on the way", 10, usualBound, []string{"nat a", "nat b", "web", "depot"},
 			func(n string) { houses[n].Block(lab.Traffic{Protocol: lab.UDP}) }, func(n string) { houses[n].Unblock() }),
-		pick("bad line", 5, usualBound, []string{"home b"},
+		pick("bad line", 10, usualBound, []string{"home b"},
 			func(string) { l.line.Set(badLine) }, func(string) { l.line.Set(lab.Impairment{}) }),
-		pick("process stands still", 5, usualBound, []string{"desk", "sensor", "server", "laptop", "depot", "web"},
+		pick("process stands still", 10, usualBound, []string{"desk", "sensor", "server", "laptop", "depot", "web"},
 			func(n string) { l.tenant(n).overlay().stop() }, func(n string) { l.tenant(n).overlay().resume() }),
-		pick("relay stands still", 3, usualBound, relay, func(string) { l.relay.stop() }, func(string) { l.relay.resume() }),
+		pick("relay stands still", 6, usualBound, relay, func(string) { l.relay.stop() }, func(string) { l.relay.resume() }),
 		pick("relay killed and started again", 1, restartBound, relay, func(string) { l.relay.kill() }, func(string) { l.relay.start() }),
 		pick("relay ended and started again", 1, restartBound, relay, func(string) { l.must(l.relay.end()) }, func(string) { l.relay.start() }),
-		pick("peer killed and started again", 2, usualBound, mortals, func(n string) { l.tenant(n).kill() }, again),
-		pick("peer ended and started again", 2, usualBound, mortals, func(n string) { l.must(l.tenant(n).endPeer()) }, again),
-		pick("member joins or leaves", 3, restartBound, []string{"guest"}, l.comeOrGo, nil),
+		pick("peer killed and started again", 4, usualBound, mortals, func(n string) { l.tenant(n).kill() }, again),
+		pick("peer ended and started again", 4, usualBound, mortals, func(n string) { l.must(l.tenant(n).endPeer()) }, again),
+		pick("member joins or leaves", 6, restartBound, []string{"guest"}, l.comeOrGo, nil),
 	}
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -17,9 +18,9 @@ const (
 	threads     = "threads"
 )
 
-// resources lists them in the order of the report, each with how much more of it a process may have at its end than at its
-// beginning: a share and a number. What is compared are minima of a third of a life each, so that what is there for a while only,
-// connections and garbage, does not count. The Go runtime gives memory back when it likes and keeps threads.
+// resources lists them in the order of the report, each with how much more of it a process may have late in its life than early:
+// a share and a number. What is compared are minima of minutes, so that what is there for a while only, connections and garbage,
+// does not count. The Go runtime gives memory back when it likes and keeps threads.
 var resources = []struct {
 	name   string
 	factor float64
@@ -38,13 +39,13 @@ const (
 	// which one has come or gone.
 	warmUp = 30 * time.Second
 
-	// judgedFrom is the length of life after that from which a third of it says something: it is then far longer than any
-	// outage, and what is kept for one has gone again at some time in it.
+	// judgedFrom is the time from which a third of it says something: it is then far longer than any outage, and what is kept for
+	// one has gone again at some time in it.
 	judgedFrom = 3 * time.Minute
 
-	// leastSpan is how far apart the first and the last of what is compared must be, in either third. A peer with a stack that had
-	// much to send at once keeps the memory for half a minute, so that a minimum of less than this is of a moment.
-	leastSpan = 45 * time.Second
+	// leastStretch is how long what is compared must have lasted. A peer with a stack that had much to send at once keeps the
+	// memory for half a minute, so that a minimum of less than this is of a moment.
+	leastStretch = 45 * time.Second
 
 	// mostIdle is how many goroutines a peer's or relay's process may have when its traffic has ended.
 	mostIdle = 60
@@ -66,32 +67,20 @@ type sample struct {
 
 // A trend is one resource over a life.
 type trend struct {
-	First, Last float64 // minima of the first and the last third after the warm-up, in the same company
+	First, Last float64 // minima, early and late, in the same company
 	Leak        bool
 }
 
-// trends judges a life; ok is false if it was too short for that, or began and ended in different company: traffic with one
+// trends judges a life; ok is false if it was too short for that, or no company was met both early and late: traffic with one
 // member more takes more of everything.
 func (l *life) trends() (trends map[string]trend, ok bool) {
-	warm := l.Samples[min(len(l.Samples), l.firstAfter(warmUp)):]
-	if len(warm) < 3 || warm[len(warm)-1].At-warm[0].At < judgedFrom {
+	first, last, ok := l.stretches()
+	if !ok {
 		return nil, false
-	}
-	third := len(warm) / 3
-	first, last := byCompany(warm[:third]), byCompany(warm[len(warm)-third:])
-	company, both := 0, 0 // the company most often met in both, and how often
-	for size := range first {
-		n := min(len(first[size]), len(last[size]))
-		if min(spread(first[size]), spread(last[size])) >= leastSpan && (n > both || n == both && size > company) {
-			company, both = size, n
-		}
-	}
-	if both < third/4 || both == 0 {
-		return nil, false // of so few, minima say nothing
 	}
 	trends = make(map[string]trend)
 	for _, r := range resources {
-		early, late := held(first[company], r.name), held(last[company], r.name)
+		early, late := held(first, r.name), held(last, r.name)
 		if len(early) == 0 || len(late) == 0 {
 			continue
 		}
@@ -102,23 +91,50 @@ func (l *life) trends() (trends map[string]trend, ok bool) {
 	return trends, true
 }
 
-// byCompany are the samples that can be compared with others.
-func byCompany(samples []sample) map[int][]sample {
-	all := make(map[int][]sample)
-	for _, s := range samples {
-		if s.Company > 0 {
-			all[s.Company] = append(all[s.Company], s)
+// stretches are what of a life can be compared, after its warm-up. Of the time from when a company was first met until it was last
+// met they are what of the first and of the last third was in that company. The company is the one with most time between, for a
+// leak grows with time.
+func (l *life) stretches() (first, last []sample, ok bool) {
+	warm := l.Samples[l.firstAfter(warmUp):]
+	met := make(map[int]struct{ first, last time.Duration }) // by company
+	for _, s := range warm {
+		if s.Company == 0 {
+			continue
+		}
+		m, again := met[s.Company]
+		if m.last = s.At; !again {
+			m.first = s.At
+		}
+		met[s.Company] = m
+	}
+	longest := judgedFrom
+	for _, company := range slices.Sorted(maps.Keys(met)) {
+		m := met[company]
+		if m.last-m.first < longest {
+			continue
+		}
+		third := (m.last - m.first) / 3
+		early, lasted := stretch(warm, company, m.first, m.first+third)
+		late, lastedToo := stretch(warm, company, m.last-third, m.last)
+		if min(lasted, lastedToo) >= leastStretch {
+			first, last, longest, ok = early, late, m.last-m.first, true
 		}
 	}
-	return all
+	return first, last, ok
 }
 
-// spread is the time from the first to the last.
-func spread(samples []sample) time.Duration {
-	if len(samples) == 0 {
-		return 0
+// stretch is what of the time between was in a company, and how long that lasted.
+func stretch(samples []sample, company int, from, to time.Duration) (in []sample, lasted time.Duration) {
+	for i, s := range samples {
+		if s.Company != company || s.At < from || s.At > to {
+			continue
+		}
+		if len(in) > 0 && samples[i-1].Company == company {
+			lasted += s.At - samples[i-1].At
+		}
+		in = append(in, s)
 	}
-	return samples[len(samples)-1].At - samples[0].At
+	return in, lasted
 }
 
 // held is how much there was of a resource, where that is known.

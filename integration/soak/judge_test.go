@@ -70,19 +70,46 @@ func TestOnlyWhatIsHeldInTheSameCompanyIsCompared(t *testing.T) {
 		{"another joins, and leaves before the end", func(s int) int { return 7 + s/100%2 }, func(s int) float64 { return 90 + 24*float64(s/100%2) }, true, false},
 		{"another comes and goes, and leaves something each time", func(s int) int { return 7 + s/25%2 }, func(s int) float64 { return 90 + 24*float64(s/25%2) + float64(s/4) }, true, true},
 		{"who is left holds what others had", func(s int) int { return 8 - s/150 }, func(s int) float64 { return 90 }, false, false},
-		{"what is held while one joins or leaves", func(s int) int { return 7 * (s / 20 % 2) }, func(s int) float64 { return 90 + 200*float64(1-s/20%2) }, true, false},
+		{"what is held while one joins or leaves", func(s int) int { return 7 * min(1, s/10%4) }, func(s int) float64 { return 90 + 200*float64(1-min(1, s/10%4)) }, true, false},
 		{"all have left for the end, and something stays", func(s int) int { return 7 * min(1, (290-min(290, s))/5) }, func(s int) float64 { return 90 + float64(s/5) - 80*float64(s/290) }, true, true},
-		{"in the same company for a moment of the last third", func(s int) int { return 7 + min(1, s/216) }, func(s int) float64 { return 90 + 100*float64(s/200) }, false, false},
+		{"in the same company for moments of the last third", func(s int) int { return 7 + min(1, s/150)*min(1, s%70/10) }, func(s int) float64 { return 90 + 100*float64(s/200) }, false, false},
 		{"in the same company for half a minute at the end", func(s int) int { return 8 - min(1, s/110) + s/270 }, func(s int) float64 { return 90 + 100*float64(s/250) }, false, false},
 		{"in the same company for most of a minute at the end", func(s int) int { return 8 - min(1, s/110) + s/250 }, func(s int) float64 { return 90 + 100*float64(s/230) }, true, true},
 	} {
-		l := lived(300, goroutines, c.held)
-		for s := range l.Samples {
-			l.Samples[s].Company = c.company(s)
-		}
+		l := inCompany(300, c.company, c.held)
 		_, judged := l.trends()
 		if leak := len(l.leaks()) > 0; judged != c.judged || leak != c.leak {
 			t.Errorf("%s: judged %t, leaks %v; want %t, and leaks: %t", c.name, judged, l.leaks(), c.judged, c.leak)
+		}
+	}
+}
+
+// inCompany is a life of so many seconds with company(second) members and held(second) goroutines.
+func inCompany(seconds int, company func(second int) int, held func(second int) float64) *life {
+	l := lived(seconds, goroutines, held)
+	for s := range l.Samples {
+		l.Samples[s].Company = company(s)
+	}
+	return l
+}
+
+// A life of half an hour is not without a judgement because it ended in other company than it began in.
+func TestAnyCompanyOfALifeServesToCompare(t *testing.T) {
+	for _, c := range []struct {
+		name        string
+		company     func(s int) int
+		held        func(s int) float64
+		first, last float64
+		leak        bool
+	}{
+		{"one in the middle", func(s int) int { return 7 + min(1, s/100) + s/1700 }, func(s int) float64 { return 90 + float64(s/10) }, 100, 206, true},
+		{"one in the middle that leaves nothing", func(s int) int { return 7 + min(1, s/100) + s/1700 }, func(s int) float64 { return 90 + float64(s/1700) }, 90, 90, false},
+		{"one of three that are met for a minute, again and again", func(s int) int { return min(1, s%90/30) * (7 + s/90%3) }, func(s int) float64 { return 90 + float64(s/10) }, 102, 214, true},
+		{"the one met over the longest time", func(s int) int { return 7 + min(1, s/100) - min(1, s/1700) }, func(s int) float64 { return 90 + float64(s/10) }, 93, 260, true},
+	} {
+		trends, ok := inCompany(1800, c.company, c.held).trends()
+		if got := trends[goroutines]; !ok || got != (trend{c.first, c.last, c.leak}) {
+			t.Errorf("%s: %v, judged %t; want %v", c.name, got, ok, trend{c.first, c.last, c.leak})
 		}
 	}
 }

@@ -159,9 +159,9 @@ func (r *report) writeOutcomes(w io.Writer) {
 	rows(w, []string{"blow", "times", "back, p50", "max", "late", "ways late", "streams move, p50", "max", "not yet at the next blow", unjudged}, lines)
 }
 
-// writeLives shows the longest life of each process.
+// writeLives shows the longest life of each process, of those that could be judged if there are any.
 func (r *report) writeLives(w io.Writer) {
-	fmt.Fprint(w, "\n## Processes: the longest life of each, the least of its first third → of its last, in the same company\n\n")
+	fmt.Fprint(w, "\n## Processes: the longest life of each, the least it held early in it → late, in the same company\n\n")
 	var lines [][]string
 	shown := make(map[string]bool)
 	for _, l := range r.Lives {
@@ -170,13 +170,19 @@ func (r *report) writeLives(w io.Writer) {
 		}
 		shown[l.Name] = true
 		lives := 0
+		trends, ok := l.trends()
 		for _, other := range r.Lives {
-			if other.Name == l.Name {
-				lives++
+			if other.Name != l.Name {
+				continue
+			}
+			lives++
+			if !ok {
+				if trends, ok = other.trends(); ok {
+					l = other
+				}
 			}
 		}
 		line := []string{l.Name, fmt.Sprint(lives), l.lasted().String()}
-		trends, ok := l.trends()
 		for _, x := range resources {
 			t, has := trends[x.name]
 			switch {

@@ -17,7 +17,7 @@
 //   - TCP connections live on: one dies only when the process at one of its ends did;
 //   - while nothing is dealt no request fails, and hardly a datagram is lost (one in a thousand is allowed for), though the keys are
 //     renewed every ten seconds;
-//   - the memory, goroutines and descriptors of each process are as many in the last third of its life as in the first,
+//   - the memory, goroutines and descriptors of each process are as many late in its life as early in it,
 //     while there are as many members (judge.go);
 //   - no process ends by itself, and each that is asked to ends in order.
 //

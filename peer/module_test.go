@@ -30,7 +30,7 @@ func TestProgramsOfAnotherModule(t *testing.T) {
 	writeModule(t, dir)
 	build := exec.CommandContext(t.Context(), goTool, "build", "-o", filepath.Join(dir, "bin")+string(filepath.Separator), "./serve", "./fetch")
 	build.Dir = dir
-	build.Env = append(os.Environ(), "GOFLAGS=-mod=mod", "GOPROXY=off", "GOWORK=off", "GOTOOLCHAIN=local")
+	build.Env = append(os.Environ(), "GOFLAGS=-mod=readonly", "GOPROXY=off", "GOWORK=off", "GOTOOLCHAIN=local")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}

@@ -38,9 +38,10 @@ func (s *Stack) Close() error {
 const (
 	settleTime = 200 * time.Millisecond // for handshakes that others began
 
-	// To answer what comes for the connections that were reset: that long, and two round trips.
+	// How long a stack answers what comes for connections that were reset: until there was nothing for that long, and for a round
+	// trip and as long as the far end waits before it sends again. After three times that it ends in any case.
 	partTime    = 10 * time.Millisecond
-	mostParting = 190 * time.Millisecond // at most, for the round trips
+	mostParting = 490 * time.Millisecond // at most, for the latter two
 )
 
 // settle waits for handshakes that others began, while packets still come in. The far end takes a connection for
@@ -52,17 +53,42 @@ func (s *Stack) settle() {
 	})
 }
 
-// part resets the connections. A reset may be lost; and when the far window was used up, gVisor's bears a number a few bytes
-// short of what was sent, and the far end drops it. But that acknowledges, or sends, and a stack that still listens answers
-// with a reset that it takes. Where nobody reads the device there is no use in that.
+// part resets the connections. A reset may be lost; and where something that was sent before it is, or the far window was used
+// up, gVisor's bears another number than the far end expects, which then drops it. But that acknowledges, or sends again, and a stack
+// that still listens answers with a reset that it takes. Otherwise it would go on for the minutes in which TCP gives up. Where nobody
+// reads the device there is no use in that.
 func (s *Stack) part() {
-	rtt, any := s.ip.reset()
+	stacks := []*ipStack{s.ip}
 	if s.forwards != nil {
-		far, more := s.forwards.ip.reset()
-		rtt, any = max(rtt, far), any || more
+		stacks = append(stacks, s.forwards.ip)
 	}
-	if any {
-		await(s.partTime+min(2*rtt, mostParting), s.queue.abandoned)
+	var again time.Duration
+	any := false
+	for _, ip := range stacks {
+		wait, some := ip.reset()
+		again, any = max(again, wait), any || some
+	}
+	if !any {
+		return
+	}
+	answers := func() (n uint64) {
+		for _, ip := range stacks {
+			n += ip.g.Stats().TCP.ResetsSent.Value()
+		}
+		return n
+	}
+	quiet := s.partTime + min(again, mostParting)
+	await(3*quiet, lull(quiet, answers, s.queue.abandoned))
+}
+
+// lull is over once count has stayed the same for some time, or when over says so.
+func lull(quiet time.Duration, count func() uint64, over func() bool) func() bool {
+	last, since := count(), time.Now()
+	return func() bool {
+		if n := count(); n != last {
+			last, since = n, time.Now()
+		}
+		return time.Since(since) >= quiet || over()
 	}
 }
 

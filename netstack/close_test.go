@@ -234,6 +234,65 @@ func TestCloseWithoutReader(t *testing.T) {
 	dials.Wait()
 }
 
+// The resets of Close are lost, and so is what b acknowledged: what a then sends again is answered with a reset.
+func TestCloseAnswersWhatIsSentAgain(t *testing.T) {
+	var closing, again atomic.Bool
+	var first uint32 // number of what a sends; only the pump to b touches it
+	var away atomic.Bool
+	back := make(chan struct{})
+	p := newPair(t, pairOption{alter: func(toB bool, b []byte, _ *packet.Offload) bool {
+		if !toB && away.Load() {
+			<-back
+			return false
+		}
+		h, err := packet.Parse(b)
+		if err != nil {
+			t.Error(err)
+			return false
+		}
+		switch tcp := header.TCP(b[h.Transport:]); {
+		case !toB && closing.Load():
+			return again.Load()
+		case toB && len(tcp.Payload()) > 0:
+			again.Store(tcp.SequenceNumber() == first)
+			first = tcp.SequenceNumber()
+		}
+		return true
+	}})
+	p.b.partTime = 24 * time.Hour
+	near, far := join(t, p, addrB)
+	closing.Store(true)
+	if _, err := near.Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := far.Read(make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	var closed sync.WaitGroup
+	closed.Go(func() { p.b.Close() })
+	if _, err := near.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("%v, want ECONNRESET", err)
+	}
+	away.Store(true) // or Close would wait for a day
+	pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{})
+	for p.b.queue.put(pkt) {
+	}
+	closed.Wait()
+	close(back)
+}
+
+// That is no sooner than the shortest time after which TCP sends again.
+func TestCloseListensUntilItIsSentAgain(t *testing.T) {
+	p := newPair(t, pairOption{})
+	if again, any := p.b.ip.reset(); again != 0 || any {
+		t.Errorf("without a connection: %v, %t", again, any)
+	}
+	join(t, p, addrB)
+	if again, any := p.b.ip.reset(); again < 100*time.Millisecond || !any {
+		t.Errorf("with one: %v, %t", again, any)
+	}
+}
+
 // Connections are reset, and nobody reads the device any more: whatever came for them, no answer would leave, so Close does
 // not wait for it.
 func TestCloseDoesNotAnswerWhereNobodyReads(t *testing.T) {
@@ -272,6 +331,35 @@ func TestAwait(t *testing.T) {
 				await(most, func() bool { return time.Since(began) >= test.over })
 				if took := time.Since(began); took < test.least || took > test.most {
 					t.Errorf("took %v, want %v to %v", took, test.least, test.most)
+				}
+			})
+		})
+	}
+}
+
+func TestLull(t *testing.T) {
+	const quiet = 100 * time.Millisecond
+	for _, test := range []struct {
+		name   string
+		counts time.Duration // the count grows until then
+		over   time.Duration
+		want   time.Duration
+	}{
+		{"nothing ever", 0, time.Hour, quiet},
+		{"something at first", quiet / 2, time.Hour, quiet + quiet/2},
+		{"something for long", 10 * quiet, time.Hour, 11 * quiet},
+		{"it is over", 0, quiet / 2, quiet / 2},
+		{"it is over while something comes", time.Hour, 2 * quiet, 2 * quiet},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				began := time.Now()
+				done := lull(quiet, func() uint64 { return uint64(min(time.Since(began), test.counts)) }, func() bool { return time.Since(began) >= test.over })
+				for !done() {
+					time.Sleep(time.Millisecond)
+				}
+				if took := time.Since(began); took != test.want {
+					t.Errorf("took %v, want %v", took, test.want)
 				}
 			})
 		})

@@ -160,8 +160,9 @@ func (s *ipStack) handshaking() bool {
 	})
 }
 
-// reset aborts all TCP connections, and returns the longest of their round-trip times, and whether there was any.
-func (s *ipStack) reset() (rtt time.Duration, any bool) {
+// reset aborts all TCP connections. It returns after how long at most their far ends send again what was not acknowledged, as far as
+// that can be told from here, and how long that then takes, and whether there was any connection.
+func (s *ipStack) reset() (again time.Duration, any bool) {
 	for _, ep := range s.g.RegisteredEndpoints() {
 		t, ok := ep.(*tcp.Endpoint)
 		if !ok {
@@ -172,12 +173,12 @@ func (s *ipStack) reset() (rtt time.Duration, any bool) {
 			any = true
 			var info tcpip.TCPInfoOption
 			if err := t.GetSockOpt(&info); err == nil {
-				rtt = max(rtt, info.RTT)
+				again = max(again, info.RTO+info.RTT)
 			}
 		}
 		t.Abort()
 	}
-	return rtt, any
+	return again, any
 }
 
 // close aborts all endpoints and waits for the goroutines of the stack. A SYN that was being

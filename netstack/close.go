@@ -40,8 +40,8 @@ const (
 
 	// How long a stack answers what comes for connections that were reset: until there was nothing for that long, and for a round
 	// trip and as long as the far end waits before it sends again. After three times that it ends in any case.
-	partTime    = 10 * time.Millisecond
-	mostParting = 490 * time.Millisecond // at most, for the latter two
+	partTime  = 10 * time.Millisecond
+	mostAgain = 490 * time.Millisecond // at most, for the latter two
 )
 
 // settle waits for handshakes that others began, while packets still come in. The far end takes a connection for
@@ -77,7 +77,7 @@ func (s *Stack) part() {
 		}
 		return n
 	}
-	quiet := s.partTime + min(again, mostParting)
+	quiet := s.partTime + min(again, mostAgain)
 	await(3*quiet, lull(quiet, answers, s.queue.abandoned))
 }
 

@@ -105,7 +105,7 @@ func (r *Remote) advanceHandshake(now time.Time) {
 		return
 	}
 	if now.Before(h.due) {
-		r.sendCopy(now)
+		r.sendCopies(now)
 		return
 	}
 	if t := r.yieldsUntil(); t.After(now) {

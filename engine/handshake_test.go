@@ -133,7 +133,7 @@ func TestSessionIsUpWithinTenSecondsOnABadLine(t *testing.T) {
 			}
 			t.Logf("of %d sessions, half are up after %v, 90 %% after %v, 99 %% after %v, all after %v; %d after more than %v",
 				runs, took[runs/2-1], took[runs*90/100-1], took[runs*99/100-1], took[runs-1], late, limit)
-			if late > runs/1000 { // chance may always be against us, but not here
+			if late > 0 {
 				t.Errorf("%d of %d sessions are not up after %v", late, runs, limit)
 			}
 		})

@@ -55,9 +55,10 @@ const (
 	lastRetry  = 3 * time.Second
 
 	// hurriedRetry is how long at most while packets wait, and relayRetry how long for a relay, by which others are found: so
-	// that packets flow two seconds after both are back.
+	// that packets flow two seconds after both are back, also if the one who speaks finds the relay just before the other does,
+	// and its first initiation is lost. That is both times, an eighth of relayRetry (retryAfter), and some round trips.
 	hurriedRetry = time.Second
-	relayRetry   = 3 * time.Second / 4
+	relayRetry   = time.Second / 2
 
 	// maxEarlier are sent within lastRetry, the longest that an answer is waited for.
 	maxEarlier = int(lastRetry / relayRetry)

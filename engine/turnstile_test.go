@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"runtime"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -45,6 +46,7 @@ func TestTurnstileKeepsOrder(t *testing.T) {
 				for range chance.IntN(2000) {
 					chance.Uint64()
 				}
+				runtime.Gosched() // so that others work meanwhile on a single processor too
 				mu.Lock()
 				working--
 				mu.Unlock()

@@ -9,7 +9,7 @@ import (
 
 // Copies of an initiation go the way it went while it is not answered: it may have been lost, or the answer. They cost the
 // remote less than a new one, and no handshake of its budget (§15). They go in pairs, and so do their answers: on a line that loses
-// a third of all, in rows, one at a time left one session of ten thousand without an answer for ten seconds.
+// 30 % in rows of four, one at a time left one session of ten thousand without an answer for ten seconds.
 type copies struct {
 	msg  []byte
 	to   []path

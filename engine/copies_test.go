@@ -39,8 +39,9 @@ func TestALostInitiationIsSentAgainBeforeTheNextIsMade(t *testing.T) {
 			a.knows(b, at(b))
 			b.knows(a, "")
 			made := lost/(1+maxCopies) + 1
-			pairs := (lost%(1+maxCopies) + 1) / copiesAtOnce                                                   // of the last
-			advance(time.Duration(made-1)*(firstRetry+firstRetry/8) + time.Duration(pairs)*copyAfter + 2*away) // retries are a little apart
+			pairs := (lost%(1+maxCopies) + 1) / copiesAtOnce // of the last made
+			// Retries are a little apart.
+			advance(time.Duration(made-1)*(firstRetry+firstRetry/8) + time.Duration(pairs)*copyAfter + 2*away)
 			if a.sessionWith(b) == nil {
 				t.Errorf("%d initiations lost: no session", lost)
 			}

@@ -10,7 +10,8 @@ import (
 )
 
 // A relay with thousands of members is an ordinary one, and a small machine has it. The garbage collector lets the process
-// have half as much again (cmd/adit).
+// have half as much again (cmd/adit). Stacks are counted in rows of 32 kB, and how full those are is chance, more so on
+// many processors: 200 bytes a member.
 func TestMemoryOfAMember(t *testing.T) {
 	members := 500
 	if raceEnabled {
@@ -20,8 +21,8 @@ func TestMemoryOfAMember(t *testing.T) {
 		name            string
 		sessions, limit int
 	}{
-		{"with a session", 1, 6500},
-		{"with a session and the one before", 2, 9500},
+		{"with a session", 1, 7000},
+		{"with a session and the one before", 2, 10000},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			inFakeTime(t, func(t *testing.T, l *lab) {

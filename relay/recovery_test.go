@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -348,7 +349,7 @@ func TestMembersReachEachOtherTwoSecondsAfterAnHour(t *testing.T) {
 						l.net.SetDefault(underlay.Link{Delay: hop})
 						l.start()
 						meet(a, b)
-						d := 12 * time.Minute // as good as an hour: no session lives so long
+						d := 20 * time.Minute // as good as an hour: no session and no circuit lives so long
 						if i == 0 {
 							d = time.Hour
 						}
@@ -367,5 +368,55 @@ func TestMembersReachEachOtherTwoSecondsAfterAnHour(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// The relay is back at the worst moment: both have just looked for it, and the one who speaks will find it just before the
+// other, so that what it first sends to the other is lost.
+func TestMembersReachEachOtherTwoSecondsAfterAnHourFromTheWorstMoment(t *testing.T) {
+	const limit = 2 * time.Second
+	outages := 4
+	if testing.Short() || raceEnabled {
+		outages = 1
+	}
+	// Chance decides who looks for the relay first, so about half of them are of this kind.
+	for tries := 0; outages > 0; tries++ {
+		if tries == 60 {
+			t.Fatal("nothing was lost in 60 outages: this is not the moment")
+		}
+		inFakeTime(t, func(t *testing.T, l *lab) {
+			var mu sync.Mutex
+			looked := make(map[netip.AddrPort]time.Time) // when each last sent the relay something
+			l.net.SetObserver(func(p underlay.Passage, _ underlay.Fate) {
+				mu.Lock()
+				defer mu.Unlock()
+				looked[p.From] = p.Sent
+			})
+			a, b := l.plan("a"), l.plan("b")
+			justLooked := func() bool { // a now, and b just before
+				mu.Lock()
+				defer mu.Unlock()
+				before := looked[a.addr].Sub(looked[b.addr])
+				return time.Since(looked[a.addr]) <= 2*hop && hop <= before && before <= 3*hop
+			}
+			l.net.SetDefault(underlay.Link{Delay: hop})
+			l.start()
+			meet(a, b)
+			l.wire.Unplug()
+			advance(20 * time.Minute) // no session and no circuit lives so long
+			for !justLooked() {
+				advance(time.Millisecond)
+			}
+			l.wire.Plug()
+			took := talk(t, b, a, 20*time.Second)
+			wantsOneSession(a, b)
+			if took > time.Second {
+				outages--
+				t.Logf("traffic after %v", took)
+			}
+			if took > limit {
+				t.Errorf("no traffic for %v, want at most %v", took, limit)
+			}
+		})
 	}
 }

@@ -82,6 +82,10 @@ func (s *siege) relayedBy(more string) *field {
 	f.relay = f.start(relay, "adit", "relay", "-c", f.relayFile(firstNewcomer+newcomers-1, more))
 	f.a = f.member(f.hostA, memberA, tun, via("192.0.2.1"))
 	f.b = f.member(f.hostB, memberB, tun, via("198.51.100.1"))
+	// Ready is not online: a relay says of who is not that nobody is there.
+	for _, n := range []int{memberA, memberB} {
+		f.says(f.relay, fmt.Sprintf("msg=session remote=m%d ", n))
+	}
 	f.serve(f.hostB)
 	return f
 }

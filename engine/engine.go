@@ -271,7 +271,7 @@ func (e *Engine) datagramCarrier() underlay.Carrier {
 	return nil
 }
 
-// Ready is closed when there is a session, the first, with anybody.
+// Ready is closed when there is a session, the first, with anybody, and what confirms it is on its way.
 func (e *Engine) Ready() <-chan struct{} { return e.ready }
 
 // PublicKey is our own.

@@ -823,3 +823,39 @@ func TestNoticeStartsNoHandshakeAcrossOneJustAnswered(t *testing.T) {
 		greater.wants("by the old session")
 	})
 }
+
+// Who is ready has told the remote: what others send by a relay then is not refused because the relay has yet to hear of it.
+func TestReadyIsWhoHasConfirmedItsSession(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, l *lab) {
+		a, b := l.node("a"), l.node("b")
+		confirmed := make(chan bool, 1) // before a was ready?
+		l.net.SetTap(func(from, _ netip.AddrPort, d []byte) []byte {
+			if from == a.addr && wire.KindOf(d) == wire.KindData {
+				select {
+				case <-a.engine.Ready():
+					confirmed <- false
+				default:
+					confirmed <- true
+				}
+				l.net.SetTap(nil)
+			}
+			return d
+		})
+		a.knows(b, at(b))
+		b.knows(a, "")
+		advance(time.Second)
+		select {
+		case before := <-confirmed:
+			if !before {
+				t.Error("ready before the session was confirmed")
+			}
+		default:
+			t.Error("no session was confirmed")
+		}
+		select {
+		case <-a.engine.Ready():
+		default:
+			t.Error("not ready with a session")
+		}
+	})
+}

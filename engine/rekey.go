@@ -85,7 +85,6 @@ func (r *Remote) activate(s *session, p path, now time.Time) {
 	flushed = r.flushHeld(s, now) || flushed
 	r.current.Store(s)
 	r.sendPings(s, now)
-	r.engine.readyOnce.Do(func() { close(r.engine.ready) })
 	if first {
 		r.engine.log.Info("session", "remote", r.label(), "path", p.String())
 	}
@@ -97,6 +96,8 @@ func (r *Remote) activate(s *session, p path, now time.Time) {
 	if r.relay {
 		r.engine.requests.kick(r)
 	}
+	// Now that the remote is on its way to know it, too: a relay would say of who is ready that nobody is there.
+	r.engine.readyOnce.Do(func() { close(r.engine.ready) })
 	// Not wake: to move a timer forward costs the runtime a walk over all there are, and a relay has many.
 	r.schedule(now)
 }

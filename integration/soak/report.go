@@ -83,7 +83,7 @@ func (r *report) judgement() string {
 	return fmt.Sprintf("judged after %d of %d blows, the machine being too busy to say for the others; %s", len(r.Outcomes)-busy, len(r.Outcomes), late)
 }
 
-// maxShown bounds how much of what was wrong is printed.
+// maxShown bounds how much of what was wrong, and of what was lost, is printed.
 const maxShown = 50
 
 // write prints the report as Markdown.
@@ -109,14 +109,35 @@ func (r *report) write(w io.Writer) {
 	})
 	r.writeOutcomes(w)
 	r.writeLives(w)
-	if len(r.Wrong) > 0 {
-		fmt.Fprint(w, "\n## Wrong\n\n")
-		for _, text := range r.Wrong[:min(len(r.Wrong), maxShown)] {
-			fmt.Fprintf(w, "- %s\n", strings.ReplaceAll(text, "\n", "\n  "))
+	var lost []string
+	for _, f := range r.Lost {
+		lost = append(lost, f.String()+r.since(f.At))
+	}
+	list(w, "Datagrams lost in calm", lost)
+	list(w, "Wrong", r.Wrong)
+}
+
+// since says what the last blow before that was.
+func (r *report) since(at time.Time) string {
+	said := ""
+	for _, o := range r.Outcomes {
+		if !o.Over.After(at) {
+			said = fmt.Sprintf("; %.1f s after: %s, %s", at.Sub(o.Over).Seconds(), o.Kind, o.Whom)
 		}
-		if more := len(r.Wrong) - maxShown; more > 0 {
-			fmt.Fprintf(w, "- and %d more\n", more)
-		}
+	}
+	return said
+}
+
+func list(w io.Writer, title string, all []string) {
+	if len(all) == 0 {
+		return
+	}
+	fmt.Fprintf(w, "\n## %s\n\n", title)
+	for _, text := range all[:min(len(all), maxShown)] {
+		fmt.Fprintf(w, "- %s\n", strings.ReplaceAll(text, "\n", "\n  "))
+	}
+	if more := len(all) - maxShown; more > 0 {
+		fmt.Fprintf(w, "- and %d more\n", more)
 	}
 }
 

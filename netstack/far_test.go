@@ -270,6 +270,73 @@ func TestManyConnectionsHaveSmallerBuffers(t *testing.T) {
 	}
 }
 
+// In a crowd that begins to send all at once, each one's first flight waits for those of the others. What waits is not lost.
+func TestWhatWaitsInACrowdIsNotSentAgain(t *testing.T) {
+	for _, tt := range []struct {
+		others int
+		wait   time.Duration
+		again  bool
+	}{
+		{0, leastTimeout * 9 / 10, false},
+		{0, leastTimeoutInCrowd * 9 / 10, true},
+		{crowd, leastTimeout * 19 / 10, true},
+		{crowd + 1, leastTimeout * 19 / 10, false},
+		{2000, leastTimeoutInCrowd * 9 / 10, false},
+		{2000, leastTimeoutInCrowd * 11 / 10, true},
+	} {
+		t.Run(fmt.Sprintf("%d others, waits %v", tt.others, tt.wait), func(t *testing.T) {
+			p := newFarPair(t, farLine{rtt: time.Millisecond, others: tt.others})
+			p.line.rtt = tt.wait
+			sent, n := 10<<10, 0
+			if _, err := p.a.ep.Write(bytes.NewReader(make([]byte, sent)), tcpip.WriteOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			p.run(10*time.Second, func() {
+				var into bytes.Buffer
+				p.b.ep.Read(&into, tcpip.ReadOptions{})
+				n += into.Len()
+			})
+			if n != sent {
+				t.Errorf("%d bytes arrived of %d", n, sent)
+			}
+			if again := p.a.s.ip.g.Stats().TCP.Retransmits.Value(); (again > 0) != tt.again {
+				t.Errorf("%d segments sent again, want some: %v", again, tt.again)
+			}
+		})
+	}
+}
+
+// Who connects when the crowd has gone repeats as soon as who connected before it came.
+func TestTimeoutIsShortAgainAfterACrowd(t *testing.T) {
+	for _, tt := range []struct {
+		conns int
+		least time.Duration
+	}{
+		{0, leastTimeout}, {1, leastTimeout}, {crowd, leastTimeout}, {crowd + 1, 2 * leastTimeout}, {2 * crowd, 2 * leastTimeout},
+		{2*crowd + 1, 4 * leastTimeout}, {8 * crowd, 8 * leastTimeout}, {8*crowd + 1, leastTimeoutInCrowd}, {100000, leastTimeoutInCrowd},
+	} {
+		if got := timeoutAmong(tt.conns); got != tt.least {
+			t.Errorf("%d connections: %v, want %v", tt.conns, got, tt.least)
+		}
+	}
+	s := newFarPair(t, farLine{rtt: farFrom / 2}).a.s
+	for _, tt := range []struct {
+		change int
+		least  time.Duration
+	}{{2000, leastTimeoutInCrowd}, {-2000, leastTimeout}} {
+		for range max(tt.change, -tt.change) {
+			s.far.count(s, false, tt.change/2000)
+		}
+		var o tcpip.TCPMinRTOOption
+		if err := s.ip.g.TransportProtocolOption(tcp.ProtocolNumber, &o); err != nil {
+			t.Fatal(err)
+		}
+		if time.Duration(o) != tt.least {
+			t.Errorf("after %+d connections: a least timeout of %v, want %v", tt.change, time.Duration(o), tt.least)
+		}
+	}
+}
+
 // The first packets of a connection may wait for a session. That is not how far it is to the far end.
 func TestHandshakeThatWaitedLeavesNoLongTimeout(t *testing.T) {
 	p := newFarPair(t, farLine{rtt: 8 * time.Second})

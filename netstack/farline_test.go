@@ -30,6 +30,8 @@ type farLine struct {
 	late  float64       // share of segments that arrive a quarter of a round trip late, behind those sent after them
 	seed  uint64
 	drop  func(from *farEnd, payload int) bool // loses what it says, besides
+
+	others int // connections that each end had before
 }
 
 const (
@@ -80,7 +82,7 @@ func newFarPair(t testing.TB, line farLine) *farPair {
 		line.rate = 1e9
 	}
 	p := &farPair{eventClock: &eventClock{}}
-	p.line = farLine{rtt: line.rtt, rate: line.rate}
+	p.line = farLine{rtt: line.rtt, rate: line.rate, others: line.others}
 	p.a, p.b = p.end(t, addrA, 2*line.seed), p.end(t, addrB, 2*line.seed+1)
 	p.a.peer, p.b.peer = p.b, p.a
 
@@ -124,6 +126,9 @@ func (p *farPair) end(t testing.TB, address string, seed uint64) *farEnd {
 	}
 	t.Cleanup(ip.close)
 	e.s = &Stack{ip: ip}
+	for range p.line.others {
+		e.s.far.count(e.s, false, 1)
+	}
 	return e
 }
 

@@ -119,10 +119,7 @@ func tcpOptions() []tcpip.SettableTransportProtocolOption {
 	// For near connections; see far.
 	control := tcpip.CongestionControlOption("reno")
 	moderate := tcpip.TCPModerateReceiveBufferOption(true)
-	// The stack's timeout comes down to the round-trip time and next to nothing. With a minimum near that, what is merely
-	// a moment late would be sent again, and the window begin anew: an eighth of the throughput at 20 ms and 1 % loss.
-	// The usual 200 ms would cost a sixth at 1 ms, where the timeout is the way out more often.
-	minRTO := tcpip.TCPMinRTOOption(100 * time.Millisecond)
+	minRTO := tcpip.TCPMinRTOOption(leastTimeout) // see there
 	// The first round trip that is measured is the handshake's, which may have waited for a session, or for a line that was cut; and the
 	// stack does not measure while no more than one segment is under way. So a quiet connection over a line of
 	// a millisecond could wait half a minute before it repeats what was lost. This is as far as lines go that a

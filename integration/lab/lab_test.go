@@ -121,7 +121,8 @@ func TestEchoThroughNAT(t *testing.T) {
 func TestRoutedIPv6KeepsAddresses(t *testing.T) {
 	h := newHome(t, RoutedIPv6())
 	relay, a := h.udp(t, h.relay, "[2001:db8::1]:7"), h.udp(t, h.a, "[fd01::2]:4242")
-	relay.send("stranger", "[fd01::2]:4242")
+	// Not from the relay's own port: see TestNATRefusesStrangers.
+	h.udp(t, h.relay, "[2001:db8::1]:9").send("stranger", "[fd01::2]:4242")
 	a.wantNothing()
 	a.send("ping", "[2001:db8::1]:7")
 	if from := relay.want("ping"); from.String() != "[fd01::2]:4242" {

@@ -106,7 +106,7 @@ func newFarPair(t testing.TB, line farLine) *farPair {
 	check(err)
 	l.Close()
 	for _, e := range []*farEnd{p.a, p.b} {
-		e.s.far.adapt(e.s, e.ep)
+		e.s.tuning.adapt(e.s, e.ep)
 		t.Cleanup(e.ep.Abort)
 	}
 	p.line = line
@@ -126,9 +126,7 @@ func (p *farPair) end(t testing.TB, address string, seed uint64) *farEnd {
 	}
 	t.Cleanup(ip.close)
 	e.s = &Stack{ip: ip}
-	for range p.line.others {
-		e.s.far.count(e.s, false, 1)
-	}
+	e.s.tuning.count(e.s, false, p.line.others)
 	return e
 }
 

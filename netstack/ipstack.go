@@ -108,34 +108,6 @@ func (s *ipStack) configure(addresses []netip.Addr) error {
 	return nil
 }
 
-// tcpOptions returns how TCP is tuned. The choices were measured; TestFarLine and TestAnswerBesideStream hold what
-// matters of them.
-func tcpOptions() []tcpip.SettableTransportProtocolOption {
-	sack := tcpip.TCPSACKEnabled(true)
-	// No RACK, but RFC 6675: with RACK the stack also probes for lost tails, and puts the probe off whenever
-	// a packet comes in. While the far end sends, what it lost of ours would never be repeated. Also, of a super-packet with a
-	// hole the stack would repeat more than the hole, and run into its timeout at every second loss.
-	recovery := tcpip.TCPRecovery(0)
-	// For near connections; see far.
-	control := tcpip.CongestionControlOption("reno")
-	moderate := tcpip.TCPModerateReceiveBufferOption(true)
-	minRTO := tcpip.TCPMinRTOOption(leastTimeout) // see there
-	// The first round trip that is measured is the handshake's, which may have waited for a session, or for a line that was cut; and the
-	// stack does not measure while no more than one segment is under way. So a quiet connection over a line of
-	// a millisecond could wait half a minute before it repeats what was lost. This is as far as lines go that a
-	// session comes about over. With so many retransmissions a far end that is gone is noticed in four minutes.
-	maxRTO := tcpip.TCPMaxRTOOption(4 * time.Second)
-	retries := tcpip.TCPMaxRetriesOption(64)
-	// What the network of an overlay can still hold back is seconds old, not minutes. A client that
-	// makes thousands of connections a second would run out of ports with more.
-	timeWait := tcpip.TCPTimeWaitTimeoutOption(5 * time.Second)
-	reuse := tcpip.TCPTimeWaitReuseGlobal
-	// Linux's tcp_fin_timeout. It frees a closed connection whose far end never closes.
-	linger := tcpip.TCPLingerTimeoutOption(60 * time.Second)
-	return append(tcpBuffers(nearBuffer),
-		&sack, &recovery, &control, &moderate, &minRTO, &maxRTO, &retries, &timeWait, &reuse, &linger)
-}
-
 // deliver hands a received packet to the stack by the right interface.
 func (s *ipStack) deliver(pkt *stack.PacketBuffer, verify bool) {
 	l := &s.v4

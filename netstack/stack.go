@@ -35,7 +35,7 @@ type Stack struct {
 	loop     *loopback
 	outlet   outlet
 	forwards *forwards // nil when nothing is advertised
-	far      far
+	tuning   tuning
 	stats    counters
 
 	// gate is held for reading by whoever may register an endpoint or enter a packet; the two are

@@ -29,7 +29,7 @@ type tcpConn struct {
 	ep            tcpip.Endpoint
 	wq            *waiter.Queue
 	local, remote *net.TCPAddr
-	far           bool // as Stack.far counts it
+	far           bool // as Stack.tuning counts it
 
 	reads   waitPoint
 	into    tcpip.SliceWriter // what Read fills; held by who has the turn, as the next two are
@@ -58,7 +58,7 @@ func newTCPConn(s *Stack, wq *waiter.Queue, ep tcpip.Endpoint) *tcpConn {
 	c.reads.watch(wq, waiter.ReadableEvents|waiter.EventRdHUp|waiter.EventHUp|waiter.EventErr)
 	c.writes.watch(wq, waiter.WritableEvents|waiter.EventHUp|waiter.EventErr)
 	setKeepalive(ep)
-	c.far = s.far.adapt(s, ep)
+	c.far = s.tuning.adapt(s, ep)
 	return c
 }
 
@@ -158,7 +158,7 @@ func (c *tcpConn) Close() error {
 	c.closing.Do(func() {
 		close(c.closed)
 		c.ep.Close()
-		c.s.far.leave(c.s, c.far)
+		c.s.tuning.leave(c.s, c.far)
 		c.wq.EventUnregister(&c.reads.entry)
 		c.wq.EventUnregister(&c.writes.entry)
 		err = nil

@@ -45,13 +45,17 @@ const (
 	leastTimeoutInCrowd = time.Second
 )
 
+// doublings is how often crowd is doubled until it holds so many connections.
+func doublings(conns int) (n int) {
+	for ; conns > crowd; conns = (conns + 1) / 2 {
+		n++
+	}
+	return n
+}
+
 // timeoutAmong is the least timeout of a connection that is made when there are so many.
 func timeoutAmong(conns int) time.Duration {
-	least := leastTimeout
-	for n := conns; n > crowd && least < leastTimeoutInCrowd; n = (n + 1) / 2 {
-		least = min(2*least, leastTimeoutInCrowd)
-	}
-	return least
+	return min(leastTimeout<<doublings(conns), leastTimeoutInCrowd)
 }
 
 // mostBuffer is the most for each of so many connections, of which some are far.
@@ -60,26 +64,49 @@ func mostBuffer(conns, far int) int {
 	if far > 0 {
 		most = farBuffer
 	}
-	for n := conns; n > crowd && most > leastBuffer; n = (n + 1) / 2 {
-		most /= 2
-	}
-	return most
+	return max(most>>doublings(conns), leastBuffer)
 }
 
-// far adapts the stack to connections with far ends, and to their number. The limits of buffers are those of the whole stack, and
+// tcpOptions returns how TCP is tuned. The choices were measured; TestFarLine and TestAnswerBesideStream hold what
+// matters of them.
+func tcpOptions() []tcpip.SettableTransportProtocolOption {
+	sack := tcpip.TCPSACKEnabled(true)
+	// No RACK, but RFC 6675: with RACK the stack also probes for lost tails, and puts the probe off whenever
+	// a packet comes in. While the far end sends, what it lost of ours would never be repeated. Also, of a super-packet with a
+	// hole the stack would repeat more than the hole, and run into its timeout at every second loss.
+	recovery := tcpip.TCPRecovery(0)
+	// For near connections; see cubicFrom.
+	control := tcpip.CongestionControlOption("reno")
+	moderate := tcpip.TCPModerateReceiveBufferOption(true)
+	minRTO := tcpip.TCPMinRTOOption(leastTimeout)
+	// The first round trip that is measured is the handshake's, which may have waited for a session, or for a line that was cut; and the
+	// stack does not measure while no more than one segment is under way. So a quiet connection over a line of
+	// a millisecond could wait half a minute before it repeats what was lost. This is as far as lines go that a
+	// session comes about over. With so many retransmissions a far end that is gone is noticed in four minutes.
+	maxRTO := tcpip.TCPMaxRTOOption(4 * time.Second)
+	retries := tcpip.TCPMaxRetriesOption(64)
+	// What the network of an overlay can still hold back is seconds old, not minutes. A client that
+	// makes thousands of connections a second would run out of ports with more.
+	timeWait := tcpip.TCPTimeWaitTimeoutOption(5 * time.Second)
+	reuse := tcpip.TCPTimeWaitReuseGlobal
+	// Linux's tcp_fin_timeout. It frees a closed connection whose far end never closes.
+	linger := tcpip.TCPLingerTimeoutOption(60 * time.Second)
+	return append(tcpBuffers(nearBuffer),
+		&sack, &recovery, &control, &moderate, &minRTO, &maxRTO, &retries, &timeWait, &reuse, &linger)
+}
+
+// tuning adapts the stack to connections with far ends, and to their number. The limits of buffers are those of the whole stack, and
 // large ones cost memory, and time in the cache, on connections that do not need them: so they are
 // large only while there is a connection that does.
-type far struct {
+type tuning struct {
 	mu         sync.Mutex
 	conns, far int
-	most       int           // of a buffer now; 0: as it was made
-	timeout    time.Duration // the least of a connection made now; 0: as it was made
 }
 
 // adapt is for a connection just made, which has measured its round-trip time once, and sent nothing:
 // changing the congestion control sets the window back to where it starts. It reports whether the connection is
 // a far one, which leave is to be told.
-func (f *far) adapt(s *Stack, ep tcpip.Endpoint) (isFar bool) {
+func (t *tuning) adapt(s *Stack, ep tcpip.Endpoint) (isFar bool) {
 	var info tcpip.TCPInfoOption
 	if err := ep.GetSockOpt(&info); err == nil {
 		isFar = info.RTT >= farFrom
@@ -88,32 +115,30 @@ func (f *far) adapt(s *Stack, ep tcpip.Endpoint) (isFar bool) {
 			ep.SetSockOpt(&cubic)
 		}
 	}
-	f.count(s, isFar, 1)
+	t.count(s, isFar, 1)
 	return isFar
 }
 
 // leave is for a connection that is closed.
-func (f *far) leave(s *Stack, isFar bool) { f.count(s, isFar, -1) }
+func (t *tuning) leave(s *Stack, isFar bool) { t.count(s, isFar, -1) }
 
-func (f *far) count(s *Stack, isFar bool, change int) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.conns += change
+func (t *tuning) count(s *Stack, isFar bool, change int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	most, timeout := mostBuffer(t.conns, t.far), timeoutAmong(t.conns)
+	t.conns += change
 	if isFar {
-		f.far += change
+		t.far += change
 	}
-	if most := mostBuffer(f.conns, f.far); most != f.most {
-		f.most = most
-		s.setTCP(tcpBuffers(most)...)
+	if now := mostBuffer(t.conns, t.far); now != most {
+		s.setTCP(tcpBuffers(now)...)
 	}
-	if timeout := timeoutAmong(f.conns); timeout != f.timeout {
-		f.timeout = timeout
-		o := tcpip.TCPMinRTOOption(timeout)
-		s.setTCP(&o)
+	if now := timeoutAmong(t.conns); now != timeout {
+		s.setTCP(new(tcpip.TCPMinRTOOption(now)))
 	}
 }
 
-// setTCP sets options of TCP for all connections of s.
+// setTCP sets options of TCP in both stacks that s may have.
 func (s *Stack) setTCP(options ...tcpip.SettableTransportProtocolOption) {
 	for _, o := range options {
 		s.ip.g.SetTransportProtocolOption(tcp.ProtocolNumber, o)

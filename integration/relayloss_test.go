@@ -42,7 +42,9 @@ func TestRelayIsLostBesideDirectPath(t *testing.T) {
 	flows("while the relay is away")
 	relay.again()
 	relay.ready()
-	time.Sleep(2 * time.Second) // both peers are members again, by then
+	for _, m := range []*member{desk, web} {
+		relay.says("msg=session remote=" + m.name + " ")
+	}
 	flows("when it is back")
 
 	sent, lost := stream.end()

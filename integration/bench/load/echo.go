@@ -94,7 +94,13 @@ func (e Echo) udp(ctx context.Context, n Network) (EchoResult, error) {
 	var r EchoResult
 	b := make([]byte, echoLen)
 	b[0] = udpEcho
-	for begin, serial := time.Now(), uint64(0); time.Since(begin) < e.Duration; serial++ {
+	begin := time.Now()
+	// One comes back at least, if any does, however late this is let run.
+	going := func() bool {
+		elapsed := time.Since(begin)
+		return elapsed < e.Duration || len(took) == 0 && elapsed < patience
+	}
+	for serial := uint64(0); going(); serial++ {
 		binary.BigEndian.PutUint64(b[1:], serial)
 		sent := time.Now()
 		if _, err := c.Write(b); err != nil {

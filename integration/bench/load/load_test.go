@@ -78,19 +78,31 @@ func TestStream(t *testing.T) {
 	}
 }
 
-// TestTakeCounts: what comes in time is counted to the byte, and a stream that ends early is an error.
+// TestTakeCounts: what comes in time is counted to the byte, the time being that from the first byte on, and a stream that
+// ends early is an error.
 func TestTakeCounts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		near, far := net.Pipe()
 		defer near.Close()
 		const sent = 3*chunk + 17
-		go func() { near.Write(make([]byte, sent)) }()
-		if n, _, err := take(far, 200*time.Millisecond); n != sent || err != nil {
-			t.Errorf("took %d bytes, %v, want %d", n, err, sent)
+		for _, late := range []time.Duration{0, time.Second} {
+			go func() {
+				time.Sleep(late)
+				near.Write(make([]byte, sent))
+			}()
+			if n, gap, err := take(far, 200*time.Millisecond); n != sent || gap < late || err != nil {
+				t.Errorf("%v late: took %d bytes, a gap of %v, %v, want %d bytes", late, n, gap, err, sent)
+			}
 		}
-		near.Close()
-		if _, _, err := take(far, time.Minute); !errors.Is(err, io.EOF) {
-			t.Errorf("of a stream that ended early: %v, want EOF", err)
+		if n, _, err := take(far, 200*time.Millisecond); n != 0 || !timedOut(err) {
+			t.Errorf("of a stream without a byte: %d, %v, want a timeout", n, err)
+		}
+		go func() {
+			near.Write([]byte{0})
+			near.Close()
+		}()
+		if n, _, err := take(far, time.Minute); n != 1 || !errors.Is(err, io.EOF) {
+			t.Errorf("of a stream that ended early: %d, %v, want a byte and EOF", n, err)
 		}
 	})
 }
@@ -108,6 +120,41 @@ func TestEcho(t *testing.T) {
 			t.Errorf("%+v: %+v, %v", q, r, err)
 		}
 	}
+}
+
+// TestEchoOutlastsLoss: datagrams are sent until one has come back, also where the time is over by then.
+func TestEchoOutlastsLoss(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		defer far.Close()
+		go func() {
+			b := make([]byte, echoLen)
+			for i := 0; ; i++ {
+				if _, err := io.ReadFull(far, b); err != nil {
+					return
+				}
+				if i >= 2 {
+					far.Write(b)
+				}
+			}
+		}()
+		n := dialled(func() (net.Conn, error) { return near, nil })
+		r, err := Echo{UDP: true, Duration: short}.Run(t.Context(), n)
+		if err != nil || r.Count != 1 || r.Lost != 2 {
+			t.Errorf("%+v, %v, want two lost and one back", r, err)
+		}
+	})
+}
+
+// dialled is a network on which every dial ends in this.
+type dialled func() (net.Conn, error)
+
+func (d dialled) DialContext(context.Context, string, string) (net.Conn, error) { return d() }
+
+func (dialled) Listen(string, string) (net.Listener, error) { return nil, errors.ErrUnsupported }
+
+func (dialled) ListenPacket(string, string) (net.PacketConn, error) {
+	return nil, errors.ErrUnsupported
 }
 
 func TestHTTP(t *testing.T) {
@@ -144,6 +191,44 @@ func TestFlood(t *testing.T) {
 	if err != nil || r.PerSecond <= 0 || r.Lost >= floodLoss {
 		t.Errorf("%+v, %v", r, err)
 	}
+}
+
+// TestFloodFindsLowRates: where the first rate is too much already, lower ones are tried until one is not, or there are none.
+func TestFloodFindsLowRates(t *testing.T) {
+	n := newLoopback(t)
+	for _, c := range []struct {
+		most int // of a series that pass
+		ok   bool
+	}{{3, true}, {0, false}} {
+		d := dialled(func() (net.Conn, error) {
+			conn, err := n.DialContext(t.Context(), "udp", at("127.0.0.1", portUDP))
+			return &narrow{Conn: conn, most: c.most}, err
+		})
+		r, err := Flood{Host: "127.0.0.1", Size: 64, Probe: short, Steps: 1}.Run(t.Context(), d)
+		if (err == nil) != c.ok || (r.PerSecond > 0) != c.ok || r.Lost >= floodLoss {
+			t.Errorf("%d of each series pass: %+v, %v", c.most, r, err)
+		}
+	}
+}
+
+// narrow lets so many datagrams of each series pass.
+type narrow struct {
+	net.Conn
+	most, sent int
+	series     string
+}
+
+func (c *narrow) Write(b []byte) (int, error) {
+	if b[0] != udpCount {
+		return c.Conn.Write(b)
+	}
+	if s := string(b[1:countLen]); s != c.series {
+		c.series, c.sent = s, 0
+	}
+	if c.sent++; c.sent > c.most {
+		return len(b), nil
+	}
+	return c.Conn.Write(b)
 }
 
 // TestFloodSeesLoss: a probe of which every tenth datagram is lost is not clean.

@@ -21,7 +21,7 @@ type Stream struct {
 
 // StreamResult is what was received.
 type StreamResult struct {
-	Bytes      uint64 // by all streams, in Duration from the arrival of the first
+	Bytes      uint64 // by all streams, each in Duration from the arrival of its first
 	LongestGap time.Duration
 }
 
@@ -48,7 +48,7 @@ func serveStream(c net.Conn) {
 	}
 	d := time.Duration(binary.BigEndian.Uint64(request[1:]))
 	if request[0] == 'd' {
-		give(c, time.Now().Add(d+patience))
+		give(c, time.Now().Add(2*patience+d))
 		return
 	}
 	n, gap, err := take(c, d)
@@ -76,22 +76,30 @@ func give(c net.Conn, until time.Time) error {
 	}
 }
 
-// take reads for a time, and returns how much came and the longest wait for more.
+// take reads for a time, and returns how much came and the longest wait for more. The time is from the first byte on, so
+// that something came however late this and what sends are let run.
 func take(c net.Conn, d time.Duration) (n uint64, gap time.Duration, err error) {
 	last := time.Now()
-	end := last.Add(d)
-	c.SetReadDeadline(end)
+	var end time.Time
+	c.SetReadDeadline(last.Add(patience))
 	b := make([]byte, chunk)
 	for {
 		k, err := c.Read(b)
 		now := time.Now()
+		if n == 0 && k > 0 {
+			end = now.Add(d)
+			c.SetReadDeadline(end)
+		}
 		n += uint64(k)
 		gap = max(gap, now.Sub(last))
 		last = now
-		if timedOut(err) {
+		switch {
+		case err == nil:
+		case n == 0:
+			return 0, gap, fmt.Errorf("nothing was received: %w", err)
+		case timedOut(err):
 			return n, gap, nil
-		}
-		if err != nil {
+		default:
 			return n, gap, fmt.Errorf("the stream ended %v early: %w", end.Sub(now), err)
 		}
 	}
@@ -144,10 +152,10 @@ func (s Stream) one(c net.Conn) (r StreamResult, err error) {
 	sent := make(chan struct{})
 	go func() {
 		defer close(sent)
-		give(c, time.Now().Add(s.Duration+patience))
+		give(c, time.Now().Add(2*patience+s.Duration))
 	}()
 	var answer [answerLen]byte
-	c.SetReadDeadline(time.Now().Add(s.Duration + patience))
+	c.SetReadDeadline(time.Now().Add(2*patience + s.Duration)) // the server waits that long for the first byte
 	_, err = io.ReadFull(c, answer[:])
 	abandon(c)
 	<-sent

@@ -92,7 +92,7 @@ func enlarge(pc any) {
 }
 
 // Run doubles the rate until datagrams are lost, or can be sent no faster, and then halves the distance between the
-// best and the worst a few times.
+// best and the worst a few times, or for as long as there is no best.
 func (f Flood) Run(ctx context.Context, n Network) (FloodResult, error) {
 	c, err := n.DialContext(ctx, "udp", at(f.Host, portUDP))
 	if err != nil {
@@ -120,8 +120,11 @@ func (f Flood) Run(ctx context.Context, n Network) (FloodResult, error) {
 			return best.FloodResult, nil
 		}
 	}
-	for range f.Steps {
+	for step := 0; step < f.Steps || good == 0; step++ {
 		rate := (good + bad) / 2
+		if rate*f.Probe.Seconds() < 1 {
+			return FloodResult{}, fmt.Errorf("datagrams are lost even at %.0f a second", bad)
+		}
 		t, err := p.best(rate)
 		if err != nil {
 			return FloodResult{}, err
@@ -134,9 +137,6 @@ func (f Flood) Run(ctx context.Context, n Network) (FloodResult, error) {
 		if t.PerSecond > best.PerSecond {
 			best = t
 		}
-	}
-	if best.PerSecond == 0 {
-		return FloodResult{}, fmt.Errorf("datagrams are lost even at %d a second", floodStart)
 	}
 	return best.FloodResult, nil
 }
@@ -179,7 +179,7 @@ func (p *prober) try(rate float64) (trial, error) {
 	p.conn.SetWriteDeadline(begin.Add(p.Probe + patience))
 	sent := 0
 	owed := 0.0
-	for last := begin; time.Since(begin) < p.Probe; {
+	for last := begin; sent == 0 || time.Since(begin) < p.Probe; {
 		now := time.Now()
 		// A sender that was held up does not make up for it by a burst that nobody asked for.
 		owed = min(owed+rate*now.Sub(last).Seconds(), rate/100+1)

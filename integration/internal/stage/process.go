@@ -9,31 +9,32 @@ import (
 	"strconv"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/adit-overlay/adit/integration/lab"
 )
 
-// ticksPerSecond is USER_HZ, the unit of /proc/PID/stat, which Linux promises on all systems Go runs on.
-const ticksPerSecond = 100
-
 // CPUTime is the user and system time of processes so far.
-func CPUTime(ps ...*lab.Process) (time.Duration, error) {
-	var ticks uint64
+func CPUTime(ps ...*lab.Process) (sum time.Duration, err error) {
 	for _, p := range ps {
-		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.Pid()))
+		spent, err := cpuTime(p.Pid())
 		if err != nil {
 			return 0, fmt.Errorf("a process has ended: %w; it wrote:\n%s", err, p.Output())
 		}
-		// The name, field 2, may hold spaces and parentheses. Of what follows, utime and stime are 11 and 12.
-		fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
-		for _, f := range fields[11:13] {
-			n, err := strconv.ParseUint(string(f), 10, 64)
-			if err != nil {
-				return 0, fmt.Errorf("/proc/%d/stat: %w", p.Pid(), err)
-			}
-			ticks += n
-		}
+		sum += spent
 	}
-	return time.Duration(ticks) * time.Second / ticksPerSecond, nil
+	return sum, nil
+}
+
+// cpuTime reads the clock that clock_getcpuclockid(3) names. The times in /proc/PID/stat are whole hundredths of a second:
+// none, of a process that has done little.
+func cpuTime(pid int) (time.Duration, error) {
+	const scheduled = 2 // CPUCLOCK_SCHED
+	var t unix.Timespec
+	if err := unix.ClockGettime(^int32(pid)<<3|scheduled, &t); err != nil {
+		return 0, fmt.Errorf("the processor time of process %d: %w", pid, err)
+	}
+	return time.Duration(t.Nano()), nil
 }
 
 // Fields of /proc/PID/status.

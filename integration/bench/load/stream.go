@@ -39,6 +39,9 @@ const (
 // patience is how long anything may take beyond the time it is to take.
 const patience = 15 * time.Second
 
+// longest is how long a stream may take that is to be read for a time: its first byte may be late, and then its end.
+func longest(d time.Duration) time.Duration { return 2*patience + d }
+
 func serveStream(c net.Conn) {
 	defer c.Close()
 	var request [requestLen]byte
@@ -48,7 +51,7 @@ func serveStream(c net.Conn) {
 	}
 	d := time.Duration(binary.BigEndian.Uint64(request[1:]))
 	if request[0] == 'd' {
-		give(c, time.Now().Add(2*patience+d))
+		give(c, time.Now().Add(longest(d)))
 		return
 	}
 	n, gap, err := take(c, d)
@@ -152,10 +155,10 @@ func (s Stream) one(c net.Conn) (r StreamResult, err error) {
 	sent := make(chan struct{})
 	go func() {
 		defer close(sent)
-		give(c, time.Now().Add(2*patience+s.Duration))
+		give(c, time.Now().Add(longest(s.Duration)))
 	}()
 	var answer [answerLen]byte
-	c.SetReadDeadline(time.Now().Add(2*patience + s.Duration)) // the server waits that long for the first byte
+	c.SetReadDeadline(time.Now().Add(longest(s.Duration)))
 	_, err = io.ReadFull(c, answer[:])
 	abandon(c)
 	<-sent

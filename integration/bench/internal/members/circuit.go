@@ -116,10 +116,10 @@ func sink(o options) (any, error) {
 	var begin time.Time
 	for {
 		n, err := s.udp.Receive(s.messages)
-		if err != nil && begin.IsZero() {
-			return nil, fmt.Errorf("nothing comes: %w", err)
-		}
 		if err != nil {
+			if begin.IsZero() {
+				return nil, fmt.Errorf("nothing comes: %w", err)
+			}
 			p.Bytes = p.Datagrams * uint64(o.size)
 			p.Seconds = time.Since(begin).Seconds()
 			return p, nil

@@ -325,6 +325,11 @@ func (c *company) inexcusable() []traffic.Finding {
 	return c.with(noExcuse)
 }
 
+// beside returns what the other end said of the stream a finding is about.
+func (c *company) beside(f traffic.Finding) []traffic.Finding {
+	return slices.DeleteFunc(c.with(testimony), func(g traffic.Finding) bool { return !f.OfSameStream(g) })
+}
+
 // with returns the findings that have an excuse.
 func (c *company) with(e excuse) []traffic.Finding {
 	c.mu.Lock()
@@ -336,10 +341,11 @@ func (c *company) with(e excuse) []traffic.Finding {
 type excuse int
 
 const (
-	noExcuse excuse = iota
-	itsEnd          // its connection had an end that died, or a packet may be sent again
-	machine         // something did not come in time, and the machine was busy with other things
-	oneOfFew        // how many there are is judged, not each
+	noExcuse  excuse = iota
+	itsEnd           // its connection had an end that died, or a packet may be sent again
+	machine          // something did not come in time, and the machine was busy with other things
+	oneOfFew         // how many there are is judged, not each
+	testimony        // it is not wrong by itself, and told beside what is
 )
 
 const (
@@ -382,6 +388,8 @@ func (c *company) excuse(f traffic.Finding) excuse {
 	switch f.What {
 	case traffic.Lost:
 		return oneOfFew
+	case traffic.Witnessed:
+		return testimony
 	case traffic.Broken, traffic.Unending, traffic.Refused:
 		if f.Late && f.Busy {
 			return machine

@@ -225,6 +225,31 @@ func TestWhatTheMachineExcusesIsCounted(t *testing.T) {
 	}
 }
 
+// A stream that is lost is one thing that is wrong, told with what its other end saw and what was dealt before it.
+func TestBothEndsOfALostStreamAreTold(t *testing.T) {
+	at := time.Unix(1000, 0)
+	s := newSoak(quietly(), &ground{company: &company{members: []*member{newMember("web", 0), newMember("desk", 1)}}})
+	s.dealt = []outcome{{Kind: "bad line", Whom: "home b", Over: at}}
+	lost := traffic.Finding{What: traffic.Broken, From: "desk", To: "web", Flow: "stream IPv4", Began: at, At: at.Add(3 * time.Second), Error: "reset"}
+	seen, other, later := lost, lost, lost
+	seen.What, seen.Error = traffic.Witnessed, "no route"
+	other.What, other.Flow, other.Error = traffic.Witnessed, "stream IPv6", "another's"
+	later.What, later.Began, later.Error = traffic.Witnessed, at.Add(time.Minute), "a later one's"
+	s.company.findings = []traffic.Finding{seen, lost, other, later}
+	r := s.report(2*time.Minute, nil)
+	if len(r.Wrong) != 1 || r.Excused != 0 {
+		t.Fatalf("wrong: %q, excused: %d", r.Wrong, r.Excused)
+	}
+	for _, want := range []string{"reset", "no route", "bad line"} {
+		if !strings.Contains(r.Wrong[0], want) {
+			t.Errorf("%q is not in %q", want, r.Wrong[0])
+		}
+	}
+	if strings.Contains(r.Wrong[0], "another's") || strings.Contains(r.Wrong[0], "later") {
+		t.Errorf("it is told with what became of others: %q", r.Wrong[0])
+	}
+}
+
 // Of what is lost in calm the report says what came before it: whoever looks for the reason begins there.
 func TestWhatIsLostInCalmIsShown(t *testing.T) {
 	at := time.Unix(1000, 0)

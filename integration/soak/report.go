@@ -45,7 +45,11 @@ func (s *soak) report(lasted time.Duration, idle map[string]int) *report {
 	r.Excused = len(s.company.with(itsEnd))
 	r.Late = s.company.with(machine)
 	for _, f := range s.company.inexcusable() {
-		r.Wrong = append(r.Wrong, f.String())
+		text := f.String()
+		for _, g := range s.company.beside(f) {
+			text += "\n" + g.String()
+		}
+		r.Wrong = append(r.Wrong, text+r.since(f.At))
 	}
 	for _, o := range r.Outcomes {
 		for _, m := range o.Missed {

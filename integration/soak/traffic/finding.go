@@ -3,6 +3,7 @@ package traffic
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -18,6 +19,7 @@ const (
 	Refused    Wrong = "request failed"   // while nothing was done to the network or its members
 	Lost       Wrong = "datagram lost"    // likewise; a few may be
 	Unending   Wrong = "end out of order" // what was to end in order did not
+	Witnessed  Wrong = "at its far end"   // what became of a stream there: not wrong by itself, its dialler finds that
 )
 
 // A Finding is something an agent saw that must have a reason.
@@ -41,6 +43,11 @@ type Finding struct {
 func late(err error) bool {
 	var t interface{ Timeout() bool }
 	return errors.As(err, &t) && t.Timeout() || errors.Is(err, syscall.EHOSTUNREACH) || errors.Is(err, syscall.ENETUNREACH)
+}
+
+// OfSameStream reports whether both are about one stream: each end tells of it what it saw.
+func (f Finding) OfSameStream(g Finding) bool {
+	return f.From == g.From && f.To == g.To && f.Flow == g.Flow && strings.HasPrefix(f.Flow, Stream) && f.Began.Sub(g.Began).Abs() <= dialTimeout
 }
 
 func (f Finding) String() string {

@@ -49,8 +49,10 @@ func (f *flow) standing() string {
 }
 
 // family is "IPv4" or "IPv6".
-func (f *flow) family() string {
-	if f.addr.Is4() {
+func (f *flow) family() string { return family(f.addr) }
+
+func family(a netip.Addr) string {
+	if a.Unmap().Is4() {
 		return "IPv4"
 	}
 	return "IPv6"

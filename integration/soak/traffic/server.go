@@ -4,9 +4,11 @@ import (
 	"bufio"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"strconv"
 	"sync"
 	"time"
@@ -69,10 +71,6 @@ func (a *Agent) serve() error {
 
 func (a *Agent) serveStream(c net.Conn) {
 	began := time.Now()
-	find := func(from string, what Wrong, err error) {
-		flow := Stream + ", as " + a.name + " saw it"
-		a.findings.add(Finding{What: what, From: from, To: a.name, Flow: flow, Began: began, At: time.Now(), Error: err.Error(), Late: late(err)})
-	}
 	c.SetReadDeadline(time.Now().Add(DeadAfter))
 	r := bufio.NewReaderSize(c, 16)
 	var name []byte
@@ -93,14 +91,22 @@ func (a *Agent) serveStream(c net.Conn) {
 		conn: readsBefore{c, r}, out: ^out, in: out, rate: a.streamRate(),
 		moved: func(n int) { a.count.StreamBytes.Add(uint64(n)) },
 	}
-	err = t.run()
+	if err = t.run(); err == nil {
+		return
+	}
+	what := Witnessed
 	var timeout net.Error
 	switch {
 	case errors.Is(err, errWrong):
-		find(string(name), WrongBytes, err)
+		what = WrongBytes
 	case errors.As(err, &timeout) && timeout.Timeout():
-		find(string(name), Broken, err)
-	} // other ends are seen at the other end
+		what = Broken
+	}
+	from, _ := netip.ParseAddrPort(c.RemoteAddr().String())
+	a.findings.add(Finding{
+		What: what, From: string(name), To: a.name, Flow: Stream + " " + family(from.Addr()), Began: began, At: time.Now(),
+		Error: fmt.Sprintf("%v (%s)", err, t.standing()), Late: late(err),
+	})
 }
 
 // readsBefore is a connection some of which is in a buffer already.

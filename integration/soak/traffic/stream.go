@@ -65,14 +65,18 @@ func (f *flow) stream(ctx context.Context) {
 		moved: func(n int) { count.StreamBytes.Add(uint64(n)); f.succeeded(time.Now()) },
 	}
 	f.talk.Store(t)
-	switch err := t.run(); {
-	case errors.Is(err, errWrong):
-		f.find(WrongBytes, began, err)
-	case err != nil && ctx.Err() != nil:
-		f.find(Unending, began, err)
-	case err != nil:
-		f.find(Broken, began, err)
+	err = t.run()
+	if err == nil {
+		return
 	}
+	what := Broken
+	switch {
+	case errors.Is(err, errWrong):
+		what = WrongBytes
+	case ctx.Err() != nil:
+		what = Unending
+	}
+	f.find(what, began, fmt.Errorf("%w (%s)", err, t.standing()))
 }
 
 // A talk is one end of a stream after the hello.
@@ -103,8 +107,8 @@ func (t *talk) standing() string {
 		}
 		return "never"
 	}
-	return fmt.Sprintf("from %v: %d bytes sent, the last %s, the last frame %s; received the last %s",
-		t.conn.LocalAddr(), t.sent.Load(), ago(&t.wrote), ago(&t.last), ago(&t.read))
+	return fmt.Sprintf("from %v to %v: %d bytes sent, the last %s, the last frame %s; received the last %s",
+		t.conn.LocalAddr(), t.conn.RemoteAddr(), t.sent.Load(), ago(&t.wrote), ago(&t.last), ago(&t.read))
 }
 
 // run returns nil when both ends have ended in order.

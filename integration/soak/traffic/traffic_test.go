@@ -173,6 +173,39 @@ func TestStreamFindsWhatIsWrong(t *testing.T) {
 	}
 }
 
+// What the serving end of a stream that is lost saw is not wrong by itself: it is what the dialler's finding is told with.
+func TestServingEndWitnessesWhatIsLost(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	near, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	far, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	if _, err := near.Write(append([]byte("\x04desk"), make([]byte, 8)...)); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		io.ReadFull(near, make([]byte, 100)) // it is under way
+		near.(*net.TCPConn).SetLinger(0)
+		near.Close()
+	}()
+	web := &Agent{name: "web"}
+	web.serveStream(far)
+	found := web.findings.after(0)
+	lost := Finding{What: Broken, From: "desk", To: "web", Flow: Stream + " IPv4", Began: began}
+	if len(found) != 1 || found[0].What != Witnessed || !found[0].OfSameStream(lost) || !strings.Contains(found[0].Error, near.LocalAddr().String()) {
+		t.Errorf("found %v", found)
+	}
+}
+
 func TestStreamEndsInOrder(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()

@@ -325,9 +325,13 @@ func (c *company) inexcusable() []traffic.Finding {
 	return c.with(noExcuse)
 }
 
-// beside returns what the other end said of the stream a finding is about.
+// beside returns what else was seen of the stream a finding is about: by its other end, for the most part.
 func (c *company) beside(f traffic.Finding) []traffic.Finding {
-	return slices.DeleteFunc(c.with(testimony), func(g traffic.Finding) bool { return !f.OfSameStream(g) })
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(c.findings), func(g traffic.Finding) bool {
+		return !f.OfSameStream(g) || c.excuse(g) == noExcuse // which is told by itself, as f is
+	})
 }
 
 // with returns the findings that have an excuse.
@@ -390,7 +394,7 @@ func (c *company) excuse(f traffic.Finding) excuse {
 		return oneOfFew
 	case traffic.Witnessed:
 		return testimony
-	case traffic.Broken, traffic.Unending, traffic.Refused:
+	case traffic.Unending, traffic.Refused: // a stream has so much time that no machine is too busy for it
 		if f.Late && f.Busy {
 			return machine
 		}

@@ -196,7 +196,7 @@ func TestConnectionMayDieOnlyWithItsEnd(t *testing.T) {
 		{"no answer came in time", late(finding(traffic.Refused, "desk", "depot", 4, 6), false), false},
 		{"no answer came in time, of a machine that was busy", late(finding(traffic.Refused, "desk", "depot", 4, 6), true), true},
 		{"it was silent for too long", late(finding(traffic.Broken, "desk", "depot", 0, 60), false), false},
-		{"it was silent for too long, on a machine that was busy", late(finding(traffic.Broken, "desk", "depot", 0, 60), true), true},
+		{"it was silent for too long, on a machine that was busy", late(finding(traffic.Broken, "desk", "depot", 0, 60), true), false},
 		{"it did not end in time, on a machine that was busy", late(finding(traffic.Unending, "desk", "depot", 0, 60), true), true},
 		{"it was reset, on a machine that was busy", busy(finding(traffic.Broken, "desk", "depot", 0, 6)), false},
 		{"its bytes were wrong, on a machine that was busy", busy(finding(traffic.WrongBytes, "desk", "depot", 0, 6)), false},

@@ -102,7 +102,7 @@ func (r *report) write(w io.Writer) {
 		{"duration", r.Lasted.String()},
 		{"seed", fmt.Sprintf("%d (`%s`)", r.Seed, r.Again)},
 		{"ground", r.Ground},
-		{"TCP streams", fmt.Sprintf("%d, %.1f MB checked; %d lost an end", c.Streams, float64(c.StreamBytes)/1e6, r.Excused)},
+		{"TCP streams", fmt.Sprintf("%d, %.1f MB checked; %d lost an end; of the others none stood still for more than %s", c.Streams, float64(c.StreamBytes)/1e6, r.Excused, seconds(c.Stood))},
 		{"requests answered", fmt.Sprintf("%d, %.1f MB checked", c.Requests, float64(c.RequestBytes)/1e6)},
 		{"processes waited for a processor", fmt.Sprintf("%.1f %% of the time, and there were too few %.0f %% of it (no loss is judged beyond %.0f and %.0f %%)",
 			100*r.Strain.Share, 100*r.Strain.Crowd, 100*strain.Share, 100*strain.Crowd)},

@@ -67,13 +67,13 @@ var ErrNoAnswer = errors.New("no answer")
 // Who is not stopped answers at once, or, where others have the processors, later.
 const (
 	answerLimit = 30 * time.Second
-	endLimit    = partLimit + answerLimit
+	partedLimit = partLimit + answerLimit
 )
 
 // Meet, Part and the others below are the agent's methods of the same name.
 func (c *Controller) Meet(t Target) error    { return c.call("Meet", t, &None{}, answerLimit) }
-func (c *Controller) Part(name string) error { return c.call("Part", name, &None{}, endLimit) }
-func (c *Controller) PartAll() error         { return c.call("PartAll", None{}, &None{}, endLimit) }
+func (c *Controller) Part(name string) error { return c.call("Part", name, &None{}, partedLimit) }
+func (c *Controller) PartAll() error         { return c.call("PartAll", None{}, &None{}, partedLimit) }
 func (c *Controller) Calm(calm bool) error   { return c.call("Calm", calm, &None{}, answerLimit) }
 func (c *Controller) Mark(t time.Time) error { return c.call("Mark", t, &None{}, answerLimit) }
 

@@ -1,6 +1,9 @@
 package traffic
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+	"time"
+)
 
 // Counts is what an agent has done.
 type Counts struct {
@@ -9,11 +12,25 @@ type Counts struct {
 	Datagrams, Returned    uint64
 	Calm, CalmLost         uint64 // of the datagrams, sent while nothing was done to the network; of those, not returned
 	Pings, Answered        uint64
+	Stood                  time.Duration // the longest that a stream received nothing and then went on
 }
 
 // counters is Counts being counted.
 type counters struct {
 	Streams, StreamBytes, Requests, RequestBytes, Datagrams, Returned, Calm, CalmLost, Pings, Answered atomic.Uint64
+
+	stood atomic.Int64
+}
+
+// moved notes n bytes that came by a stream, after it had stood still for some time.
+func (c *counters) moved(n int, stood time.Duration) {
+	c.StreamBytes.Add(uint64(n))
+	for {
+		longest := c.stood.Load()
+		if int64(stood) <= longest || c.stood.CompareAndSwap(longest, int64(stood)) {
+			return
+		}
+	}
 }
 
 func (c *counters) read() Counts {
@@ -23,10 +40,11 @@ func (c *counters) read() Counts {
 		Datagrams: c.Datagrams.Load(), Returned: c.Returned.Load(),
 		Calm: c.Calm.Load(), CalmLost: c.CalmLost.Load(),
 		Pings: c.Pings.Load(), Answered: c.Answered.Load(),
+		Stood: time.Duration(c.stood.Load()),
 	}
 }
 
-// Plus adds up.
+// Plus adds up; of how long streams stood still it is the longest.
 func (c Counts) Plus(d Counts) Counts {
 	return Counts{
 		Streams: c.Streams + d.Streams, StreamBytes: c.StreamBytes + d.StreamBytes,
@@ -34,6 +52,7 @@ func (c Counts) Plus(d Counts) Counts {
 		Datagrams: c.Datagrams + d.Datagrams, Returned: c.Returned + d.Returned,
 		Calm: c.Calm + d.Calm, CalmLost: c.CalmLost + d.CalmLost,
 		Pings: c.Pings + d.Pings, Answered: c.Answered + d.Answered,
+		Stood: max(c.Stood, d.Stood),
 	}
 }
 

@@ -33,7 +33,8 @@ type Finding struct {
 	// Back says that From found it in what came back; otherwise, if it is about a packet, To found it in what arrived.
 	Back bool
 
-	// Late says that it failed for want of an answer in time. On a machine that was busy with other things that has no other reason.
+	// Late says that it failed for want of an answer in time. On a machine that was busy with other things that has no other
+	// reason, but where there was a quarter of an hour for it.
 	Late bool
 	Busy bool // whether it was; agents do not know
 }

@@ -51,7 +51,7 @@ func (a *Agent) serve() error {
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{pattern}/{bytes}", answerHTTP)
-	web := &http.Server{Handler: mux, IdleTimeout: DeadAfter, ReadHeaderTimeout: DeadAfter}
+	web := &http.Server{Handler: mux, IdleTimeout: endLimit, ReadHeaderTimeout: endLimit}
 	err := listen(HTTPPort, func(l net.Listener) { web.Serve(l) })
 	if err == nil {
 		err = listen(StreamPort, each(a.serveStream))
@@ -89,7 +89,7 @@ func (a *Agent) serveStream(c net.Conn) {
 	out := Pattern(binary.BigEndian.Uint64(p[:]))
 	t := &talk{
 		conn: readsBefore{c, r}, out: ^out, in: out, rate: a.streamRate(),
-		moved: func(n int) { a.count.StreamBytes.Add(uint64(n)) },
+		moved: a.count.moved,
 	}
 	if err = t.run(); err == nil {
 		return

@@ -29,9 +29,14 @@ const (
 	maxFrame = 8 << 10
 	burst    = 1 << 20 // is sent without a pause now and then
 
-	// DeadAfter is how long a connection may be silent. The longest of blows is far shorter, even when TCP
-	// doubles it by waiting twice as long before each attempt.
-	DeadAfter = 3 * time.Minute
+	// DeadAfter is how long a stream may be silent while things are done to the network. No blow lasts long, but TCP waits
+	// twice as long before each attempt, from seconds if it has seen packets that were late by as much, and each attempt may
+	// meet another blow. So nothing less than the quarter of an hour after which systems give up shows that it is dead.
+	DeadAfter = 20 * time.Minute
+
+	// endLimit is how long it may take to end once nothing is done any more, a little more than the two minutes that TCP waits at
+	// most.
+	endLimit = 3 * time.Minute
 
 	dialTimeout = 10 * time.Second
 	again       = 200 * time.Millisecond // after a connection was lost
@@ -62,7 +67,7 @@ func (f *flow) stream(ctx context.Context) {
 	}
 	t := &talk{
 		conn: c, out: p, in: ^p, rate: f.pace.Stream, stop: ctx.Done(), first: true,
-		moved: func(n int) { count.StreamBytes.Add(uint64(n)); f.succeeded(time.Now()) },
+		moved: func(n int, stood time.Duration) { count.moved(n, stood); f.succeeded(time.Now()) },
 	}
 	f.talk.Store(t)
 	err = t.run()
@@ -83,10 +88,10 @@ func (f *flow) stream(ctx context.Context) {
 type talk struct {
 	conn    net.Conn
 	out, in Pattern
-	rate    int             // bytes a second to send
-	stop    <-chan struct{} // closed when it is time for the last frame
-	first   bool            // ours is the first last frame
-	moved   func(n int)     // called with bytes that were right
+	rate    int                              // bytes a second to send
+	stop    <-chan struct{}                  // closed when it is time for the last frame
+	first   bool                             // ours is the first last frame
+	moved   func(n int, stood time.Duration) // called with bytes that were right, and how long none had come before
 
 	sent     atomic.Int64
 	received int64
@@ -201,7 +206,8 @@ func (t *talk) receive() error {
 	r := bufio.NewReaderSize(t.conn, maxFrame)
 	b := make([]byte, maxFrame)
 	for {
-		t.conn.SetReadDeadline(time.Now().Add(DeadAfter))
+		began := time.Now()
+		t.conn.SetReadDeadline(began.Add(DeadAfter))
 		if _, err := io.ReadFull(r, b[:4]); err != nil {
 			return fmt.Errorf("receiving after %d bytes: %w", t.received, err)
 		}
@@ -220,7 +226,7 @@ func (t *talk) receive() error {
 			return fmt.Errorf("%w: %w", errWrong, err)
 		}
 		t.received += int64(n)
-		t.moved(int(n))
+		t.moved(int(n), time.Since(began))
 	}
 	if _, err := io.ReadFull(r, b[:8]); err != nil {
 		return fmt.Errorf("receiving the count: %w", err)

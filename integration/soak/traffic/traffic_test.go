@@ -206,6 +206,21 @@ func TestServingEndWitnessesWhatIsLost(t *testing.T) {
 	}
 }
 
+// How long streams stood still is the longest of all times, of one agent and of several.
+func TestLongestStandstillIsKept(t *testing.T) {
+	var a, b counters
+	a.moved(10, time.Second)
+	a.moved(20, 3*time.Second)
+	a.moved(30, 2*time.Second)
+	b.moved(40, time.Minute)
+	if c := a.read(); c.StreamBytes != 60 || c.Stood != 3*time.Second {
+		t.Errorf("%d bytes, stood for %v, want 60 and 3s", c.StreamBytes, c.Stood)
+	}
+	if both, back := a.read().Plus(b.read()), b.read().Plus(a.read()); both != back || both.StreamBytes != 100 || both.Stood != time.Minute {
+		t.Errorf("both: %+v and %+v, want 100 bytes, stood for 1m", both, back)
+	}
+}
+
 func TestStreamEndsInOrder(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()

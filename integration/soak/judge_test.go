@@ -255,10 +255,10 @@ func TestWhatIsLostInCalmIsShown(t *testing.T) {
 	at := time.Unix(1000, 0)
 	s := newSoak(quietly(), &ground{company: &company{members: []*member{newMember("web", 0)}}})
 	s.dealt = []outcome{{Kind: "bad line", Whom: "home b", Over: at}, {Kind: "link goes down", Whom: "web", Over: at.Add(time.Minute)}}
-	s.company.findings = []traffic.Finding{{What: traffic.Lost, From: "web", To: "desk", Flow: "UDP", Began: at, At: at.Add(3 * time.Second), Error: "datagram 7"}}
+	s.company.findings = []traffic.Finding{{What: traffic.Lost, From: "web", To: "desk", Flow: "UDP", Began: at.Add(3 * time.Second), At: at.Add(2 * time.Minute), Error: "datagram 7"}}
 	var text strings.Builder
 	s.report(2*time.Minute, nil).write(&text)
-	if want := "- datagram lost: 00:16:43.0: UDP from web to desk, 3.0 s old: datagram 7; 3.0 s after: bad line, home b\n"; !strings.Contains(text.String(), want) {
+	if want := "- datagram lost: 00:18:40.0: UDP from web to desk, 117.0 s old: datagram 7; 3.0 s after: bad line, home b\n"; !strings.Contains(text.String(), want) {
 		t.Errorf("not in the report: %sthe report is\n%s", want, &text)
 	}
 }

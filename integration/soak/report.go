@@ -115,7 +115,7 @@ func (r *report) write(w io.Writer) {
 	r.writeLives(w)
 	var lost []string
 	for _, f := range r.Lost {
-		lost = append(lost, f.String()+r.since(f.At))
+		lost = append(lost, f.String()+r.since(f.Began)) // it was sent then, and found to be lost when its number came round again
 	}
 	list(w, "Datagrams lost in calm", lost)
 	list(w, "Wrong", r.Wrong)

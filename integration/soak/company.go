@@ -299,7 +299,7 @@ func (c *company) ask(m *member) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, f := range r.Findings {
-		f.Busy = c.busy != nil && c.busy(f.At.Add(-min(f.At.Sub(f.Began), traffic.DeadAfter)), f.At)
+		f.Busy = c.busy != nil && c.busy(f.At.Add(-min(f.At.Sub(f.Began), traffic.EndLimit)), f.At)
 		c.findings = append(c.findings, f)
 	}
 }

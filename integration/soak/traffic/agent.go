@@ -120,8 +120,8 @@ func (a *Agent) Meet(t Target, _ *None) error {
 	return nil
 }
 
-// partLimit is how long the flows to a member may take to end in order.
-const partLimit = endLimit + 30*time.Second
+// partLimit is how long the flows to a member may take to end in order, with some time to begin.
+const partLimit = EndLimit + 30*time.Second
 
 // Part ends the flows to a member in order.
 func (a *Agent) Part(name string, _ *None) error {

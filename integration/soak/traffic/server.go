@@ -51,7 +51,7 @@ func (a *Agent) serve() error {
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{pattern}/{bytes}", answerHTTP)
-	web := &http.Server{Handler: mux, IdleTimeout: endLimit, ReadHeaderTimeout: endLimit}
+	web := &http.Server{Handler: mux, IdleTimeout: EndLimit, ReadHeaderTimeout: EndLimit}
 	err := listen(HTTPPort, func(l net.Listener) { web.Serve(l) })
 	if err == nil {
 		err = listen(StreamPort, each(a.serveStream))
@@ -71,7 +71,7 @@ func (a *Agent) serve() error {
 
 func (a *Agent) serveStream(c net.Conn) {
 	began := time.Now()
-	c.SetReadDeadline(time.Now().Add(DeadAfter))
+	c.SetReadDeadline(time.Now().Add(deadAfter))
 	r := bufio.NewReaderSize(c, 16)
 	var name []byte
 	n, err := r.ReadByte()

@@ -29,14 +29,14 @@ const (
 	maxFrame = 8 << 10
 	burst    = 1 << 20 // is sent without a pause now and then
 
-	// DeadAfter is how long a stream may be silent while things are done to the network. No blow lasts long, but TCP waits
+	// deadAfter is how long a stream may be silent while things are done to the network. No blow lasts long, but TCP waits
 	// twice as long before each attempt, from seconds if it has seen packets that were late by as much, and each attempt may
 	// meet another blow. So nothing less than the quarter of an hour after which systems give up shows that it is dead.
-	DeadAfter = 20 * time.Minute
+	deadAfter = 20 * time.Minute
 
-	// endLimit is how long it may take to end once nothing is done any more, a little more than the two minutes that TCP waits at
+	// EndLimit is how long it may take to end once nothing is done any more, a little more than the two minutes that TCP waits at
 	// most.
-	endLimit = 3 * time.Minute
+	EndLimit = 3 * time.Minute
 
 	dialTimeout = 10 * time.Second
 	again       = 200 * time.Millisecond // after a connection was lost
@@ -60,7 +60,7 @@ func (f *flow) stream(ctx context.Context) {
 	p := Pattern(rand.Uint64())
 	hello := append([]byte{byte(len(f.agent.name))}, f.agent.name...)
 	hello = binary.BigEndian.AppendUint64(hello, uint64(p))
-	c.SetWriteDeadline(time.Now().Add(DeadAfter))
+	c.SetWriteDeadline(time.Now().Add(deadAfter))
 	if _, err := c.Write(hello); err != nil {
 		f.find(Broken, began, err)
 		return
@@ -194,7 +194,7 @@ func (t *talk) send() error {
 }
 
 func (t *talk) write(b []byte) error {
-	t.conn.SetWriteDeadline(time.Now().Add(DeadAfter))
+	t.conn.SetWriteDeadline(time.Now().Add(deadAfter))
 	if _, err := t.conn.Write(b); err != nil {
 		return fmt.Errorf("sending after %d bytes: %w", t.sent.Load(), err)
 	}
@@ -207,7 +207,7 @@ func (t *talk) receive() error {
 	b := make([]byte, maxFrame)
 	for {
 		began := time.Now()
-		t.conn.SetReadDeadline(began.Add(DeadAfter))
+		t.conn.SetReadDeadline(began.Add(deadAfter))
 		if _, err := io.ReadFull(r, b[:4]); err != nil {
 			return fmt.Errorf("receiving after %d bytes: %w", t.received, err)
 		}
